@@ -1,0 +1,1 @@
+//! The default imagespec builder: an engine on this machine.

@@ -1,0 +1,1 @@
+//! The native imagespec builder: daemonless, rootless, embedded.

@@ -1,0 +1,1 @@
+//! Debian for imagespec: a verified archive, package closures, layers, and a base image without an image.

@@ -1,0 +1,175 @@
+//! The interface of a builder, and what it says about itself.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::context::BuildContext;
+use crate::digest::Digest;
+use crate::error::BuildError;
+use crate::host::Host;
+use crate::plan::BuildPlan;
+
+/// Turns plans into images.
+///
+/// Every method may be called from several tasks at once. A future that is dropped leaves nothing
+/// half-written behind; [`BuildContext::cancel`] is the polite way to stop a build.
+#[async_trait]
+pub trait Builder: fmt::Debug + Send + Sync {
+    /// What this builder can do. Pure, called before any I/O.
+    fn capabilities(&self) -> CapabilitySet;
+
+    /// Whether this builder can work here and now, and if not, why and what to do about it.
+    async fn probe(&self) -> Availability;
+
+    /// The finished image of `plan` at the context's destination and output, for all its platforms.
+    ///
+    /// `Ok(None)` says that it is certainly absent. When that cannot be known, the answer is an error of kind
+    /// [`ErrorKind::Unknown`](crate::error::ErrorKind::Unknown), never a guess.
+    async fn find(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<Option<BuiltImage>, BuildError>;
+
+    /// Builds `plan` and delivers the image where the context says.
+    async fn build(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<BuiltImage, BuildError>;
+
+    /// Where images go when nobody says: [`Output::Push`](crate::context::Output::Push) with a registry is
+    /// decided before; this is for images without one.
+    fn local_output(&self) -> crate::context::Output {
+        crate::context::Output::Store
+    }
+}
+
+/// What a builder may be able to do. A plan needs some of these; a builder that lacks one refuses the plan
+/// before any work, naming the field that asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Capability {
+    /// Start from our own Debian base.
+    BaseDebian,
+    /// Start from an image of a registry.
+    BaseReference,
+    /// Start from another image built before.
+    BaseImage,
+    /// Use an interpreter that the base image has.
+    PythonExec,
+    /// Install Debian packages.
+    AptPackages,
+    /// Install Python packages.
+    PythonPackages,
+    /// Install Conda packages.
+    CondaPackages,
+    /// Install CUDA or cuDNN by version.
+    Cuda,
+    /// Run shell commands.
+    Run,
+    /// Mount secrets while packages are installed.
+    Secrets,
+    /// Install packages when a container starts.
+    RuntimePackages,
+    /// Read a `registry_config`.
+    RegistryConfig,
+    /// Use helper images named by `builder_config`.
+    HelperImages,
+    /// Build for a platform that is not this machine's.
+    ForeignPlatform,
+    /// Build one image for several platforms.
+    MultiPlatform,
+    /// Push to a registry.
+    OutputPush,
+    /// Keep images in the local store.
+    OutputStore,
+    /// Load images into a Docker engine.
+    OutputDocker,
+    /// Write an OCI image layout.
+    OutputOciDir,
+    /// Write an archive.
+    OutputTar,
+}
+
+impl Capability {
+    /// The name it has in JSON.
+    pub fn name(self) -> String {
+        serde_json::to_value(self)
+            .ok()
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_default()
+    }
+}
+
+/// A set of capabilities.
+pub type CapabilitySet = BTreeSet<Capability>;
+
+/// Whether a builder can work here and now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Availability {
+    /// It can.
+    Ready {
+        /// What was found: `docker 28.2 at /run/docker.sock`.
+        detail: String,
+    },
+    /// It cannot.
+    Missing {
+        /// Why not.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
+}
+
+/// A finished image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltImage {
+    /// `[registry/]name:tag`.
+    pub reference: String,
+    /// Digest of the manifest, or of the index for several platforms; absent where an engine does not know
+    /// one before a push.
+    pub digest: Option<Digest>,
+    /// Name of the builder that made or found it.
+    pub builder: String,
+    /// Whether it was built now, rather than found.
+    pub built: bool,
+    /// Compressed bytes of all layers, once each.
+    pub size: u64,
+    /// Bytes sent to a registry.
+    pub pushed_bytes: u64,
+    /// The layers, base first; of the first platform where there are several.
+    pub layers: Vec<BuiltLayer>,
+}
+
+/// A layer of a finished image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltLayer {
+    /// Digest of the compressed layer.
+    pub digest: Digest,
+    /// Digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Compressed bytes.
+    pub size: u64,
+    /// What it holds: `wheel numpy 2.2.6`.
+    pub created_by: String,
+}
+
+/// What a factory has to make a builder from.
+#[derive(Debug, Clone, Copy)]
+pub struct BuilderConfig<'a> {
+    /// The machine.
+    pub host: &'a Host,
+    /// Options of this builder: those of the deployment, overlaid with the spec's `builder_options` and the
+    /// command line's `--option`. A factory refuses those it does not know.
+    pub options: &'a serde_json::Map<String, serde_json::Value>,
+}
+
+/// Makes a builder. Pure: whatever has to be contacted is contacted by [`Builder::probe`] or later.
+pub type BuilderFactory = fn(BuilderConfig<'_>) -> Result<Arc<dyn Builder>, BuildError>;

@@ -1,0 +1,181 @@
+//! What went wrong, in a form that crosses process boundaries: a kind, a message, hints, and the causes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What sort of failure it is, which decides the command's exit code and whether a retry can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// What a person wrote is wrong: a spec, a flag, a file it names. Exit code 2.
+    Input,
+    /// The build itself failed. Exit code 1.
+    Failed,
+    /// A builder or a service cannot be reached, or refuses. Exit code 3.
+    Unavailable,
+    /// Nobody can tell whether the image exists. Exit code 4.
+    Unknown,
+    /// The person or the system asked to stop. Exit code 130.
+    Interrupted,
+}
+
+impl ErrorKind {
+    /// The exit code of a command that ends with this kind of error.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Input => 2,
+            Self::Unavailable => 3,
+            Self::Unknown => 4,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// An error as it leaves a builder, or any room of the project: what happened, why, and what to do next.
+///
+/// Messages are lower-case fragments without a full stop, with literals in backticks and the value last.
+/// A message never repeats its source; hints are separate sentences of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildError {
+    /// What sort of failure it is.
+    pub kind: ErrorKind,
+    /// What happened.
+    pub message: String,
+    /// The field of the spec that caused it, by the name it has in `imagespec.toml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What to do next, each a line of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+    /// What caused it, if that was another error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Box<Cause>>,
+}
+
+/// One link of a chain of causes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// What happened at this link.
+    pub message: String,
+    /// What caused it in turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Box<Cause>>,
+}
+
+impl BuildError {
+    /// An error of a kind with a message.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            field: None,
+            hints: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// [`ErrorKind::Input`] with a message.
+    pub fn input(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Input, message)
+    }
+
+    /// [`ErrorKind::Failed`] with a message.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Failed, message)
+    }
+
+    /// [`ErrorKind::Unavailable`] with a message.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, message)
+    }
+
+    /// [`ErrorKind::Unknown`] with a message.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unknown, message)
+    }
+
+    /// The error of a build that was asked to stop.
+    pub fn interrupted() -> Self {
+        Self::new(ErrorKind::Interrupted, "interrupted")
+    }
+
+    /// Names the field of the spec that caused it.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Keeps `error` and all its sources as the cause.
+    #[must_use]
+    pub fn caused_by(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
+        self.source = Some(Box::new(Cause::of(error)));
+        self
+    }
+
+    /// Makes this error the cause of a broader one of the same kind; hints and field move outward.
+    #[must_use]
+    pub fn context(self, message: impl Into<String>) -> Self {
+        let Self {
+            kind,
+            message: inner,
+            field,
+            hints,
+            source,
+        } = self;
+        let source = Some(Box::new(Cause {
+            message: inner,
+            source,
+        }));
+        Self {
+            kind,
+            message: message.into(),
+            field,
+            hints,
+            source,
+        }
+    }
+}
+
+impl Cause {
+    /// The cause that `error` and its sources describe.
+    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            message: error.to_string(),
+            source: error.source().map(|source| Box::new(Self::of(source))),
+        }
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Cause {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|cause| cause as _)
+    }
+}

@@ -1,0 +1,45 @@
+//! A snapshot of the machine, taken once by whoever may read the environment and handed to builders.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What builders may know of the machine they run on. Only the command line reads the environment, the
+/// home directory and the working directory; everything else receives this.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// The environment's variables.
+    pub variables: BTreeMap<String, String>,
+    /// The person's home directory.
+    pub home: Option<PathBuf>,
+    /// Where caches and the local image store are, an absolute path. It may not exist yet.
+    pub cache_dir: PathBuf,
+    /// A program of ours, and its first arguments, that becomes the first process of a sandbox:
+    /// normally this very executable and `sandbox-init`.
+    pub sandbox_init: Vec<PathBuf>,
+    /// Settings of single registries, by host and port.
+    pub registries: BTreeMap<String, RegistrySettings>,
+}
+
+/// Settings of one registry: `[registries."host:port"]` of `imagespec.toml`.
+#[derive(
+    Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrySettings {
+    /// Speak plain HTTP.
+    #[serde(default)]
+    pub insecure: bool,
+    /// A PEM file with the authorities that sign this registry's certificate.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+}
+
+impl Host {
+    /// A variable of the environment; an empty one counts as unset.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+}

@@ -1,0 +1,1 @@
+//! Layers: deterministic tar streams, compressed, digested on the way.

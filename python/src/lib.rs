@@ -1,0 +1,4 @@
+//! Python environments: requirements to locks, locks to wheels, wheels to layers.
+
+pub mod lock;
+pub mod wheel;

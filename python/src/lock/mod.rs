@@ -1,0 +1,1 @@
+//! Locks: which distributions an environment holds, with their hashes.

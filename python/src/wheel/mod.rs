@@ -1,0 +1,1 @@
+//! Wheels: read as hostile archives, written as layers.
