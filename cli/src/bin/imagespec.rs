@@ -1,1 +1,3 @@
+//! The `imagespec` command.
+
 fn main() {}
