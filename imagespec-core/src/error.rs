@@ -122,6 +122,13 @@ impl BuildError {
         self
     }
 
+    /// As [`BuildError::caused_by`], for an error whose own message is already this one's.
+    #[must_use]
+    pub fn caused_by_source_of(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
+        self.source = error.source().map(|source| Box::new(Cause::of(source)));
+        self
+    }
+
     /// Makes this error the cause of a broader one of the same kind; hints and field move outward.
     #[must_use]
     pub fn context(self, message: impl Into<String>) -> Self {
