@@ -1,1 +1,5 @@
-//! The default imagespec builder: an engine on this machine.
+//! The `default` builder: a container engine of this machine.
+
+mod backend;
+
+pub use backend::{ENTRY, Engine};

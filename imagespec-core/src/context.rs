@@ -131,6 +131,10 @@ pub enum Compression {
 
 /// How an image is built, as flags and deployments say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, none excludes another"
+)]
 pub struct BuildSettings {
     /// Build even what exists.
     pub force: bool,

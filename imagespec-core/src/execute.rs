@@ -1,1 +1,360 @@
-//! execute
+//! The pipeline over many images: who builds what, base images first, equal images once, several at a time,
+//! and nothing that exists already.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, join_all};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::builder::{Availability, Builder, BuiltImage, Capability};
+use crate::context::{BuildContext, BuildSettings, ContextFiles, Destination, Output, SecretMount};
+use crate::digest::Digest;
+use crate::error::{BuildError, ErrorKind};
+use crate::event::{BuildEvent, EventSink, Progress};
+use crate::plan::BuildPlan;
+
+/// How long a builder may take to clean up after it was asked to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// One image to build.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// What the person calls it, for progress and messages.
+    pub target: String,
+    /// What is built.
+    pub plan: BuildPlan,
+    /// What it will be called.
+    pub destination: Destination,
+    /// Where it goes; `None` for its registry, or without one wherever the builder keeps images.
+    pub output: Option<Output>,
+    /// The files the plan names.
+    pub files: Arc<dyn ContextFiles>,
+    /// Secrets for the installation of packages.
+    pub secrets: Vec<SecretMount>,
+    /// How it is built.
+    pub settings: BuildSettings,
+    /// Who builds it.
+    pub builder: Candidate,
+    /// Who builds it where that one cannot work here.
+    pub fallback: Option<Candidate>,
+    /// Index of the job whose image this one starts from.
+    pub base: Option<usize>,
+}
+
+/// A builder and the name it goes by.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Its registered name.
+    pub name: &'static str,
+    /// The builder.
+    pub builder: Arc<dyn Builder>,
+}
+
+/// What to do when nobody can tell whether an image exists: `--on-unknown`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// Say so and stop.
+    #[default]
+    Fail,
+    /// Build it.
+    Build,
+    /// Take it to exist.
+    Skip,
+}
+
+/// How the pipeline runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many images may be built at once, at least 1.
+    pub jobs: usize,
+    /// What to do about images of unknown existence.
+    pub on_unknown: OnUnknown,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// What became of one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is there.
+    Done(BuiltImage),
+    /// A dry run found it missing, or was told to build it anyway.
+    WouldBuild {
+        /// `[registry/]name:tag`.
+        reference: String,
+        /// Name of the builder that would.
+        builder: String,
+    },
+}
+
+/// Checks every job against its builder before any work. The first builder that cannot work here gives way to
+/// the job's fallback, if that can do all the plan needs; the [`BuildEvent::Notice`] says so once.
+///
+/// Then builds what is missing and returns one result a job, in the order of the jobs. A job whose base fails
+/// fails with it. Dropping the future stops everything; `cancel` does so politely.
+pub async fn execute(
+    jobs: &[Job],
+    options: Options,
+    sink: &dyn EventSink,
+    cancel: &CancellationToken,
+) -> Vec<Result<Outcome, BuildError>> {
+    let run = Run {
+        jobs,
+        options,
+        sink,
+        cancel,
+        permits: Semaphore::new(options.jobs.max(1)),
+        chosen: choose(jobs, sink).await,
+        same: same(jobs),
+        cells: jobs.iter().map(|_| OnceCell::new()).collect(),
+    };
+    if let Some(refused) = run.chosen.iter().find_map(|chosen| chosen.as_ref().err()) {
+        let refused = refused.clone();
+        return run
+            .chosen
+            .iter()
+            .map(|chosen| Err(chosen.as_ref().err().unwrap_or(&refused).clone()))
+            .collect();
+    }
+    join_all((0..jobs.len()).map(|index| run.result(index))).await
+}
+
+/// The builder of every job, or why there is none.
+async fn choose(jobs: &[Job], sink: &dyn EventSink) -> Vec<Result<Candidate, BuildError>> {
+    let mut probed: HashMap<*const (), Availability> = HashMap::new();
+    let mut told = Vec::new();
+    let mut chosen = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let candidate = &job.builder;
+        let key = Arc::as_ptr(&candidate.builder).cast::<()>();
+        if !probed.contains_key(&key) {
+            probed.insert(key, candidate.builder.probe().await);
+        }
+        let choice = match (&probed[&key], &job.fallback) {
+            (Availability::Ready { .. }, _) => capable(job, candidate).map(|()| candidate.clone()),
+            (Availability::Missing { reason, hint }, None) => Err(missing(candidate, reason, hint)),
+            (Availability::Missing { reason, hint }, Some(fallback)) => {
+                match capable(job, fallback) {
+                    Ok(()) => {
+                        if !told.contains(&(candidate.name, fallback.name)) {
+                            told.push((candidate.name, fallback.name));
+                            let message = format!(
+                                "builder `{}`: {reason}; using `{}` instead",
+                                candidate.name, fallback.name
+                            );
+                            Progress::new(&job.target, sink).notice(message);
+                        }
+                        Ok(fallback.clone())
+                    }
+                    Err(refused) => Err(missing(candidate, reason, hint)
+                        .hint(format!("`{}` cannot take over: {refused}", fallback.name))),
+                }
+            }
+        };
+        chosen.push(choice.map_err(|error| in_image(job, error)));
+    }
+    chosen
+}
+
+fn missing(candidate: &Candidate, reason: &str, hint: &str) -> BuildError {
+    BuildError::unavailable(format!(
+        "builder `{}` cannot work here: {reason}",
+        candidate.name
+    ))
+    .hint(hint)
+}
+
+fn in_image(job: &Job, error: BuildError) -> BuildError {
+    error.context(format!("cannot build `{}`", job.target))
+}
+
+/// Refuses what the builder cannot do, by the field that asks for it.
+fn capable(job: &Job, candidate: &Candidate) -> Result<(), BuildError> {
+    let able = candidate.builder.capabilities();
+    let mut required = job.plan.required();
+    let output = output(job, candidate);
+    required.insert(output_capability(&output), "output");
+    if !job.secrets.is_empty() {
+        required.insert(Capability::Secrets, "pip_secret_mounts");
+    }
+    let Some((capability, field)) = required
+        .into_iter()
+        .find(|(capability, _)| !able.contains(capability))
+    else {
+        return Ok(());
+    };
+    let message = format!(
+        "builder `{}` does not support `{field}` ({})",
+        candidate.name,
+        capability.name()
+    );
+    let hint = "`imagespec builders` lists what each builder can do; choose another with `--builder`, or leave it out";
+    Err(BuildError::input(message).field(field).hint(hint))
+}
+
+fn output(job: &Job, candidate: &Candidate) -> Output {
+    job.output
+        .clone()
+        .unwrap_or_else(|| match job.destination.registry {
+            Some(_) => Output::Push,
+            None => candidate.builder.local_output(),
+        })
+}
+
+const fn output_capability(output: &Output) -> Capability {
+    match output {
+        Output::Push => Capability::OutputPush,
+        Output::Store => Capability::OutputStore,
+        Output::Docker => Capability::OutputDocker,
+        Output::OciDir(_) => Capability::OutputOciDir,
+        Output::Tar(_) => Capability::OutputTar,
+    }
+}
+
+/// For every job the first one that makes the same image in the same place.
+fn same(jobs: &[Job]) -> Vec<usize> {
+    let mut first: HashMap<(Digest, &Destination, &Option<Output>, &str), usize> = HashMap::new();
+    jobs.iter()
+        .enumerate()
+        .map(|(index, job)| {
+            let key = (
+                job.plan.digest(),
+                &job.destination,
+                &job.output,
+                job.builder.name,
+            );
+            *first.entry(key).or_insert(index)
+        })
+        .collect()
+}
+
+struct Run<'a> {
+    jobs: &'a [Job],
+    options: Options,
+    sink: &'a dyn EventSink,
+    cancel: &'a CancellationToken,
+    permits: Semaphore,
+    chosen: Vec<Result<Candidate, BuildError>>,
+    same: Vec<usize>,
+    cells: Vec<OnceCell<Result<Outcome, BuildError>>>,
+}
+
+impl Run<'_> {
+    fn result(&self, index: usize) -> BoxFuture<'_, Result<Outcome, BuildError>> {
+        Box::pin(async move {
+            let index = self.same[index];
+            self.cells[index]
+                .get_or_init(|| self.image(index))
+                .await
+                .clone()
+        })
+    }
+
+    async fn image(&self, index: usize) -> Result<Outcome, BuildError> {
+        let job = &self.jobs[index];
+        let base = match job.base {
+            None => None,
+            Some(base) => match self
+                .result(base)
+                .await
+                .map_err(|error| in_image(job, error))?
+            {
+                Outcome::Done(image) => Some(image),
+                Outcome::WouldBuild { .. } => return Ok(self.would_build(index)),
+            },
+        };
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| BuildError::interrupted())?;
+        if self.cancel.is_cancelled() {
+            return Err(BuildError::interrupted());
+        }
+        let graceful = async {
+            self.cancel.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            result = self.one(index, base.as_ref()) => result.map_err(|error| match error.kind {
+                ErrorKind::Interrupted => error,
+                _ => in_image(job, error),
+            }),
+            () = graceful => Err(BuildError::interrupted()),
+        }
+    }
+
+    async fn one(&self, index: usize, base: Option<&BuiltImage>) -> Result<Outcome, BuildError> {
+        let job = &self.jobs[index];
+        let candidate = self.chosen[index].as_ref().map_err(Clone::clone)?;
+        let output = output(job, candidate);
+        let cx = BuildContext {
+            output: &output,
+            destination: &job.destination,
+            files: &*job.files,
+            base,
+            secrets: &job.secrets,
+            settings: &job.settings,
+            progress: Progress::new(&job.target, self.sink),
+            cancel: self.cancel.clone(),
+        };
+        let written_anyway = matches!(output, Output::OciDir(_) | Output::Tar(_));
+        if !job.settings.force && !written_anyway {
+            match candidate.builder.find(&job.plan, &cx).await {
+                Ok(Some(image)) => return Ok(Outcome::Done(image)),
+                Ok(None) => {}
+                Err(error) if error.kind == ErrorKind::Unknown => {
+                    match self.options.on_unknown {
+                        OnUnknown::Fail => {
+                            return Err(error.hint("`--on-unknown build` or `--on-unknown skip` decides without knowing"));
+                        }
+                        OnUnknown::Build => cx.progress.notice(format!("{error}; building it")),
+                        OnUnknown::Skip => {
+                            cx.progress.notice(format!("{error}; taking it to exist"));
+                            return Ok(Outcome::Done(assumed(job, candidate)));
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if self.options.dry_run {
+            return Ok(self.would_build(index));
+        }
+        let reference = job.destination.reference();
+        cx.progress.emit(BuildEvent::Started {
+            builder: candidate.name.to_owned(),
+            reference,
+        });
+        candidate
+            .builder
+            .build(&job.plan, &cx)
+            .await
+            .map(Outcome::Done)
+    }
+
+    fn would_build(&self, index: usize) -> Outcome {
+        let builder = self.chosen[index]
+            .as_ref()
+            .map_or(self.jobs[index].builder.name, |candidate| candidate.name);
+        Outcome::WouldBuild {
+            reference: self.jobs[index].destination.reference(),
+            builder: builder.to_owned(),
+        }
+    }
+}
+
+fn assumed(job: &Job, candidate: &Candidate) -> BuiltImage {
+    BuiltImage {
+        reference: job.destination.reference(),
+        digest: None,
+        builder: candidate.name.to_owned(),
+        built: false,
+        size: 0,
+        pushed_bytes: 0,
+        layers: Vec::new(),
+    }
+}
