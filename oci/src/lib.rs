@@ -1,3 +1,9 @@
 //! OCI images: everything of `imagespec` that touches an OCI byte, and nothing of Python or Debian.
 
+pub mod archive;
+pub mod cache;
+pub mod image;
+pub mod images;
 pub mod layer;
+pub mod layout;
+pub mod store;
