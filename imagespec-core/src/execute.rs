@@ -2,6 +2,7 @@
 //! and nothing that exists already.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,10 +131,11 @@ async fn choose(jobs: &[Job], sink: &dyn EventSink) -> Vec<Result<Candidate, Bui
     for job in jobs {
         let candidate = &job.builder;
         let key = Arc::as_ptr(&candidate.builder).cast::<()>();
-        if !probed.contains_key(&key) {
-            probed.insert(key, candidate.builder.probe().await);
-        }
-        let choice = match (&probed[&key], &job.fallback) {
+        let availability = match probed.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(candidate.builder.probe().await),
+        };
+        let choice = match (&*availability, &job.fallback) {
             (Availability::Ready { .. }, _) => capable(job, candidate).map(|()| candidate.clone()),
             (Availability::Missing { reason, hint }, None) => Err(missing(candidate, reason, hint)),
             (Availability::Missing { reason, hint }, Some(fallback)) => {
