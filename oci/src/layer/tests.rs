@@ -40,6 +40,7 @@ fn add(
         size,
         crc32: crc.sum(),
         compressed_size: data.len() as u64,
+        digest: None,
         data: &mut data.as_slice(),
     };
     writer.deflated(path.as_bytes(), &Metadata::new(0o644, 1000), file)
@@ -136,6 +137,7 @@ fn a_stream_with_anything_behind_its_end_is_refused() {
         size: 100_000,
         crc32: crc.sum(),
         compressed_size: data.len() as u64,
+        digest: None,
         data: &mut data.as_slice(),
     };
     assert!(
@@ -148,6 +150,7 @@ fn a_stream_with_anything_behind_its_end_is_refused() {
         size: 100_000,
         crc32: 7,
         compressed_size: data.len() as u64,
+        digest: None,
         data: &mut data.as_slice(),
     };
     assert!(

@@ -41,6 +41,8 @@ pub struct Deflated<'a> {
     pub crc32: u32,
     /// Bytes of the stream.
     pub compressed_size: u64,
+    /// Digest of what it inflates to, where that is known.
+    pub digest: Option<Digest>,
     /// The stream.
     pub data: &'a mut dyn Read,
 }
@@ -170,6 +172,7 @@ impl<W: Write> LayerWriter<W> {
         };
         let mut inflater = Decompress::new(false);
         let mut crc = Crc::new();
+        let mut hash = file.digest.map(|_| Sha256::new());
         let (mut input, mut output) = (vec![0; BUFFER], std::mem::take(&mut self.buffer));
         let mut left = file.compressed_size;
         let mut ended = false;
@@ -201,6 +204,9 @@ impl<W: Write> LayerWriter<W> {
                     return Err(wrong("inflates to more than its archive says"));
                 }
                 crc.update(&output[..produced]);
+                if let Some(hash) = &mut hash {
+                    hash.update(&output[..produced]);
+                }
                 if pass {
                     self.hash.update(&output[..produced]);
                     self.written += produced as u64;
@@ -219,6 +225,9 @@ impl<W: Write> LayerWriter<W> {
         }
         if crc.sum() != file.crc32 {
             return Err(wrong("does not have the checksum its archive says"));
+        }
+        if hash.map(|hash| Digest::from_bytes(hash.finalize().into())) != file.digest {
+            return Err(wrong("does not have the digest its package says"));
         }
         Ok(())
     }

@@ -1,1 +1,11 @@
-//! Wheels: read as hostile archives, written as layers.
+//! Wheels: read as hostile archives, written as layers (binary distribution format, packaging.python.org).
+
+mod error;
+mod install;
+mod metadata;
+mod record;
+mod zip;
+
+pub use error::WheelError;
+pub use install::{Layout, Wheel};
+pub use metadata::EntryPoint;
