@@ -344,14 +344,13 @@ fn with_interpreter(content: Vec<u8>) -> Vec<u8> {
 
 /// `target` relative to `site-packages`, as `RECORD` writes paths.
 fn relative(target: &str, site_packages: &str) -> String {
-    match target
+    let inside = target
         .strip_prefix(site_packages)
-        .and_then(|rest| rest.strip_prefix('/'))
-    {
-        Some(inside) => inside.to_owned(),
-        None => {
-            let venv = VENV.trim_start_matches('/');
-            format!("../../..{}", target.strip_prefix(venv).unwrap_or(target))
-        }
-    }
+        .and_then(|rest| rest.strip_prefix('/'));
+    let outside = || {
+        target
+            .strip_prefix(VENV.trim_start_matches('/'))
+            .unwrap_or(target)
+    };
+    inside.map_or_else(|| format!("../../..{}", outside()), str::to_owned)
 }

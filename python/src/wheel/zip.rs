@@ -77,7 +77,7 @@ impl Zip {
                 entries.push(entry);
             }
         }
-        let counted = fields.count(&bytes)?;
+        let counted = count_headers(&bytes)?;
         if count != counted {
             return Err(WheelError::zip(format!(
                 "{counted} entries where {count} are declared"
@@ -345,21 +345,20 @@ impl<'a> Fields<'a> {
     fn u64(&mut self) -> Result<u64, WheelError> {
         self.array().map(u64::from_le_bytes)
     }
+}
 
-    /// The number of headers in a whole directory, folders included.
-    fn count(&self, directory: &[u8]) -> Result<u64, WheelError> {
-        let mut fields = Fields(directory);
-        let mut count = 0;
-        while !fields.0.is_empty() {
-            fields.skip(28)?;
-            let lengths = usize::from(fields.u16()?)
-                + usize::from(fields.u16()?)
-                + usize::from(fields.u16()?);
-            fields.skip(12 + lengths)?;
-            count += 1;
-        }
-        Ok(count)
+/// The number of headers in a whole directory, folders included.
+fn count_headers(directory: &[u8]) -> Result<u64, WheelError> {
+    let mut fields = Fields(directory);
+    let mut count = 0;
+    while !fields.0.is_empty() {
+        fields.skip(28)?;
+        let lengths =
+            usize::from(fields.u16()?) + usize::from(fields.u16()?) + usize::from(fields.u16()?);
+        fields.skip(12 + lengths)?;
+        count += 1;
     }
+    Ok(count)
 }
 
 struct Span {
