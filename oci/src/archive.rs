@@ -31,12 +31,13 @@ pub fn write(
         image,
         platform,
         references,
-        &mut io::BufWriter::new(&mut file),
+        &mut io::BufWriter::with_capacity(256 * 1024, &mut file),
     )?;
     publish(file, path)
 }
 
-fn stream(
+/// As [`write`], to any writer. The same image with the same names is the same bytes.
+pub fn stream(
     store: &BlobStore,
     image: &Descriptor,
     platform: &Platform,
@@ -53,12 +54,15 @@ fn stream(
     }]);
     for descriptor in reachable(store, image)? {
         let content = store.open_blob(&descriptor.digest)?;
-        append(
-            &mut tar,
-            &blob(&descriptor),
-            descriptor.size,
-            content.take(descriptor.size),
-        )?;
+        // A header that promises other bytes than follow would shift every entry after it.
+        if content.metadata()?.len() != descriptor.size {
+            let message = format!(
+                "a blob is not as long as its descriptor says: `{}`",
+                descriptor.digest
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        append(&mut tar, &blob(&descriptor), descriptor.size, content)?;
     }
     for (name, content) in [
         ("index.json", index_json(image, references)?),
@@ -80,5 +84,66 @@ fn append(
     header.set_size(size);
     header.set_mode(0o644);
     header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
     tar.append_data(&mut header, path, content)
+}
+
+#[cfg(test)]
+mod tests {
+    use imagespec_core::digest::Digest;
+
+    use super::*;
+    use crate::image::tests::stored;
+
+    #[test]
+    fn an_archive_is_both_dockers_and_ocis_and_the_same_every_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = BlobStore::open(folder.path());
+        let image = stored(&store, "x").write(&store).expect("an image");
+        let names = ["app:1".to_owned(), "app:2".to_owned()];
+        let archive = || {
+            let mut bytes = Vec::new();
+            stream(&store, &image, &Platform::amd64(), &names, &mut bytes).expect("an archive");
+            bytes
+        };
+        let bytes = archive();
+        assert_eq!(bytes, archive());
+        let mut found = Vec::new();
+        let mut docker = serde_json::Value::Null;
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        for entry in archive.entries().expect("entries") {
+            let mut entry = entry.expect("an entry");
+            let path = entry.path().expect("a path").display().to_string();
+            if path == "manifest.json" {
+                docker = serde_json::from_reader(&mut entry).expect("JSON");
+            } else if let Some(hex) = path.strip_prefix("blobs/sha256/") {
+                let (digest, _) = Digest::of_reader(&mut entry).expect("content");
+                assert_eq!(digest.hex(), hex);
+            }
+            found.push(path);
+        }
+        assert_eq!(found.len(), 6);
+        assert_eq!(docker[0]["RepoTags"], json!(names));
+        for path in [&docker[0]["Config"], &docker[0]["Layers"][0]] {
+            assert!(found.iter().any(|entry| entry == path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_failed_archive_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = BlobStore::open(folder.path().join("store"));
+        let image = stored(&store, "x").write(&store).expect("an image");
+        fs_err::write(store.path(&Digest::of("x")), "xx").expect("damage");
+        let to = folder.path().join("out/app.tar");
+        let error = write(&store, &image, &Platform::amd64(), &[], &to).expect_err("damage");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            fs_err::read_dir(folder.path().join("out"))
+                .expect("a folder")
+                .count(),
+            0
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! What is known of layers made before: from what went into one to what came out.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use imagespec_core::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -64,13 +64,32 @@ impl LayerCache {
 
     /// All layers that are kept.
     pub fn list(&self) -> Vec<Layer> {
+        self.entries().into_iter().map(|(_, layer)| layer).collect()
+    }
+
+    /// All layers that are kept, with what they are made from.
+    pub fn entries(&self) -> Vec<(Digest, Layer)> {
         let Ok(entries) = fs_err::read_dir(&self.root) else {
             return Vec::new();
         };
-        let read = |path| serde_json::from_slice(&fs_err::read(path).ok()?).ok();
+        let key = |path: &Path| {
+            let hex = path.file_name()?.to_str()?.strip_suffix(".json")?;
+            format!("sha256:{hex}").parse().ok()
+        };
         entries
-            .filter_map(|entry| read(entry.ok()?.path()))
+            .filter_map(|entry| {
+                let key = key(&entry.ok()?.path())?;
+                Some((key, self.get(&key)?))
+            })
             .collect()
+    }
+
+    /// Forgets what was made from `key`.
+    pub fn remove(&self, key: &Digest) -> io::Result<()> {
+        match fs_err::remove_file(self.path(key)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn path(&self, key: &Digest) -> PathBuf {
@@ -97,8 +116,12 @@ mod tests {
         };
         assert_eq!(cache.get(&key), None);
         cache.put(&key, &layer).expect("an entry");
-        assert_eq!(cache.get(&key), Some(layer));
+        assert_eq!(cache.get(&key), Some(layer.clone()));
+        assert_eq!(cache.entries(), [(key, layer)]);
         fs_err::write(cache.path(&key), b"{").expect("damage");
         assert_eq!(cache.get(&key), None);
+        assert_eq!(cache.entries(), []);
+        cache.remove(&key).expect("an entry less");
+        cache.remove(&key).expect("none to remove");
     }
 }

@@ -5,7 +5,8 @@ use std::io;
 
 use imagespec_core::digest::Digest;
 use imagespec_core::platform::Platform;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use crate::cache::Layer;
 use crate::store::BlobStore;
@@ -16,6 +17,10 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Media type of configurations.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Media type of Docker's manifest lists, which read as indexes.
+pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Media type of Docker's manifests, which read as OCI's.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// The time every image and every layer says it was made: [`imagespec_core::contract::MTIME`].
 pub const CREATED: &str = "1980-01-01T00:00:00Z";
 /// The largest manifest, index or configuration that is read, in bytes.
@@ -26,10 +31,13 @@ pub const DOCUMENT_LIMIT: u64 = 16 << 20;
 #[serde(rename_all = "PascalCase", default)]
 pub struct Runtime {
     /// User, by name or id.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "nullable"
+    )]
     pub user: String,
     /// Environment, each `NAME=value`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
     pub env: Vec<String>,
     /// Entrypoint.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,11 +46,20 @@ pub struct Runtime {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
     /// Working directory.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "nullable"
+    )]
     pub working_dir: String,
     /// Labels.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "nullable"
+    )]
     pub labels: BTreeMap<String, String>,
+    /// What else a base image says (`ExposedPorts`, `Healthcheck`, …), kept as it came.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// An image of one platform.
@@ -70,7 +87,11 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<PlatformObject>,
     /// Annotations.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "nullable"
+    )]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -92,7 +113,8 @@ pub struct PlatformObject {
 pub struct Manifest {
     /// 2.
     pub schema_version: u32,
-    /// [`MANIFEST`].
+    /// [`MANIFEST`] or [`DOCKER_MANIFEST`]; OCI's may leave it out.
+    #[serde(default = "manifest_type")]
     pub media_type: String,
     /// The configuration.
     pub config: Descriptor,
@@ -106,7 +128,8 @@ pub struct Manifest {
 pub struct Index {
     /// 2.
     pub schema_version: u32,
-    /// [`INDEX`].
+    /// [`INDEX`] or [`DOCKER_INDEX`]; OCI's may leave it out.
+    #[serde(default = "index_type")]
     pub media_type: String,
     /// The manifests.
     pub manifests: Vec<Descriptor>,
@@ -120,10 +143,10 @@ struct Configuration {
     os: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     variant: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     config: Runtime,
     rootfs: RootFs,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     history: Vec<History>,
 }
 
@@ -142,6 +165,58 @@ struct History {
     created_by: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     empty_layer: bool,
+}
+
+fn manifest_type() -> String {
+    MANIFEST.to_owned()
+}
+
+fn index_type() -> String {
+    INDEX.to_owned()
+}
+
+/// Go writes `null` for an empty text, list, map or structure.
+fn nullable<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The OCI media type of a layer that has OCI's or Docker's, which stand for the same bytes.
+fn layer_media_type(media_type: &str) -> io::Result<&str> {
+    match media_type {
+        "application/vnd.docker.image.rootfs.diff.tar" => {
+            Ok("application/vnd.oci.image.layer.v1.tar")
+        }
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => {
+            Ok("application/vnd.oci.image.layer.v1.tar+gzip")
+        }
+        "application/vnd.docker.image.rootfs.diff.tar.zstd" => {
+            Ok("application/vnd.oci.image.layer.v1.tar+zstd")
+        }
+        oci if oci.starts_with("application/vnd.oci.image.layer.v1.tar") => Ok(oci),
+        other => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("unsupported media type of a layer: `{other}`"),
+        )),
+    }
+}
+
+impl PlatformObject {
+    /// The platform, if it is one that images are built for.
+    pub fn platform(&self) -> Option<Platform> {
+        let variant = self
+            .variant
+            .as_deref()
+            .filter(|variant| !variant.is_empty());
+        let text = match variant {
+            Some(variant) => format!("{}/{}/{variant}", self.os, self.architecture),
+            None => format!("{}/{}", self.os, self.architecture),
+        };
+        text.parse().ok()
+    }
 }
 
 impl Descriptor {
@@ -183,15 +258,15 @@ impl Image {
             history: history.collect(),
         };
         let config = document(store, CONFIG, &configuration)?;
-        let layers = self
-            .layers
-            .iter()
-            .map(|layer| Descriptor::new(&layer.media_type, layer.digest, layer.size));
+        let layers = self.layers.iter().map(|layer| {
+            let media_type = layer_media_type(&layer.media_type)?;
+            Ok(Descriptor::new(media_type, layer.digest, layer.size))
+        });
         let manifest = Manifest {
             schema_version: 2,
             media_type: MANIFEST.to_owned(),
             config,
-            layers: layers.collect(),
+            layers: layers.collect::<io::Result<_>>()?,
         };
         let manifest = document(store, MANIFEST, &manifest)?;
         Ok(Descriptor {
@@ -205,9 +280,7 @@ impl Image {
         let manifest = Manifest::read(store, digest, platform)?;
         let configuration: Configuration =
             serde_json::from_slice(&store.read(&manifest.config.digest, DOCUMENT_LIMIT)?)?;
-        let invalid = |problem: &str| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{problem}: {digest}"))
-        };
+        let invalid = |problem| invalid(problem, digest);
         if configuration.rootfs.diff_ids.len() != manifest.layers.len() {
             return Err(invalid("the image has not as many layers as diff ids"));
         }
@@ -230,17 +303,15 @@ impl Image {
                     .and_then(|history| history.created_by)
                     .unwrap_or_default(),
             });
-        let text = match &configuration.variant {
-            Some(variant) => format!(
-                "{}/{}/{variant}",
-                configuration.os, configuration.architecture
-            ),
-            None => format!("{}/{}", configuration.os, configuration.architecture),
-        };
         let layers = layers.collect();
-        let platform = text
-            .parse()
-            .map_err(|_| invalid("the image has an unknown platform"))?;
+        let platform = PlatformObject {
+            architecture: configuration.architecture,
+            os: configuration.os,
+            variant: configuration.variant,
+        };
+        let platform = platform
+            .platform()
+            .ok_or_else(|| invalid("the image has an unknown platform"))?;
         Ok(Self {
             platform,
             runtime: configuration.config,
@@ -252,27 +323,82 @@ impl Image {
 impl Manifest {
     /// The manifest of a digest, or the one for `platform` of the index of that digest.
     pub fn read(store: &BlobStore, digest: &Digest, platform: &Platform) -> io::Result<Self> {
-        let bytes = store.read(digest, DOCUMENT_LIMIT)?;
-        let Ok(index) = serde_json::from_slice::<Index>(&bytes) else {
-            return Ok(serde_json::from_slice(&bytes)?);
+        let manifest = match Document::read(store, digest)? {
+            Document::Manifest(manifest) => return Ok(manifest),
+            Document::Index(index) => Document::read(store, &index.select(platform)?.digest)?,
         };
-        let wanted = |descriptor: &&Descriptor| {
-            descriptor.platform.as_ref().is_some_and(|found| {
-                found.os == platform.os
-                    && found.architecture == platform.architecture
-                    && found.variant == platform.variant
-            })
-        };
-        let found = index.manifests.iter().find(wanted).ok_or_else(|| {
+        match manifest {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => Err(invalid("an index lists another index", digest)),
+        }
+    }
+}
+
+impl Index {
+    /// The manifest for `platform`.
+    pub fn select(&self, platform: &Platform) -> io::Result<&Descriptor> {
+        let found = |descriptor: &Descriptor| descriptor.platform.as_ref()?.platform();
+        let wanted = |descriptor: &&Descriptor| found(descriptor).as_ref() == Some(platform);
+        self.manifests.iter().find(wanted).ok_or_else(|| {
+            let known = self.manifests.iter().filter_map(found);
+            let known: Vec<_> = known.map(|platform| format!("`{platform}`")).collect();
             io::Error::new(
                 io::ErrorKind::NotFound,
-                format!("the image is not for `{platform}`: {digest}"),
+                format!(
+                    "the image is for {}, not for: `{platform}`",
+                    known.join(", ")
+                ),
             )
-        })?;
-        Ok(serde_json::from_slice(
-            &store.read(&found.digest, DOCUMENT_LIMIT)?,
-        )?)
+        })
     }
+}
+
+/// What a digest of an image may stand for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// An image of one platform.
+    Manifest(Manifest),
+    /// Images of several platforms.
+    Index(Index),
+}
+
+impl Document {
+    /// Reads the document of a digest from a store.
+    pub fn read(store: &BlobStore, digest: &Digest) -> io::Result<Self> {
+        Self::parse(&store.read(digest, DOCUMENT_LIMIT)?, digest)
+    }
+
+    /// Reads a document; `digest` names it in errors.
+    pub fn parse(bytes: &[u8], digest: &Digest) -> io::Result<Self> {
+        let value: Value = serde_json::from_slice(bytes)?;
+        let is_index = match value.get("mediaType").and_then(Value::as_str) {
+            Some(INDEX | DOCKER_INDEX) => true,
+            Some(MANIFEST | DOCKER_MANIFEST) => false,
+            Some(_) => return Err(invalid("this is no image", digest)),
+            None => value.get("manifests").is_some(),
+        };
+        // A document with both lists means different images to different readers (CVE-2021-41190).
+        if value.get("manifests").is_some() && value.get("layers").is_some() {
+            return Err(invalid("this is both a manifest and an index", digest));
+        }
+        Ok(if is_index {
+            Self::Index(serde_json::from_value(value)?)
+        } else {
+            Self::Manifest(serde_json::from_value(value)?)
+        })
+    }
+
+    /// Its media type.
+    pub fn media_type(&self) -> &str {
+        match self {
+            Self::Manifest(manifest) => &manifest.media_type,
+            Self::Index(index) => &index.media_type,
+        }
+    }
+}
+
+fn invalid(problem: &str, digest: &Digest) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{problem}: `{digest}`"))
 }
 
 /// Writes the index of several manifests.
@@ -288,20 +414,29 @@ pub fn write_index(store: &BlobStore, manifests: &[Descriptor]) -> io::Result<De
 /// Every blob an image or index reaches, itself included, children first.
 pub fn reachable(store: &BlobStore, root: &Descriptor) -> io::Result<Vec<Descriptor>> {
     let mut blobs = Vec::new();
-    let bytes = store.read(&root.digest, DOCUMENT_LIMIT)?;
-    if let Ok(index) = serde_json::from_slice::<Index>(&bytes) {
-        for manifest in &index.manifests {
-            blobs.extend(reachable(store, manifest)?);
+    match Document::read(store, &root.digest)? {
+        Document::Manifest(manifest) => members(manifest, &mut blobs),
+        Document::Index(index) => {
+            for descriptor in index.manifests {
+                match Document::read(store, &descriptor.digest)? {
+                    Document::Manifest(manifest) => members(manifest, &mut blobs),
+                    Document::Index(_) => {
+                        return Err(invalid("an index lists another index", &root.digest));
+                    }
+                }
+                blobs.push(descriptor);
+            }
         }
-    } else {
-        let manifest: Manifest = serde_json::from_slice(&bytes)?;
-        blobs.extend(manifest.layers);
-        blobs.push(manifest.config);
     }
     blobs.push(root.clone());
     let mut seen = std::collections::HashSet::new();
     blobs.retain(|blob| seen.insert(blob.digest));
     Ok(blobs)
+}
+
+fn members(manifest: Manifest, blobs: &mut Vec<Descriptor>) {
+    blobs.extend(manifest.layers);
+    blobs.push(manifest.config);
 }
 
 fn document<T: Serialize>(
@@ -318,8 +453,18 @@ fn document<T: Serialize>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An image of one layer whose blob is in the store.
+    pub(crate) fn stored(store: &BlobStore, content: &str) -> Image {
+        let digest = store.put(content.as_bytes()).expect("a layer");
+        let mut image = image(Platform::amd64());
+        image.layers[0].digest = digest;
+        image.layers[0].diff_id = digest;
+        image.layers[0].size = content.len() as u64;
+        image
+    }
 
     fn image(platform: Platform) -> Image {
         let layer = Layer {
@@ -379,5 +524,60 @@ mod tests {
             io::ErrorKind::NotFound
         );
         assert_eq!(reachable(&store, &index).expect("blobs").len(), 6);
+    }
+
+    #[test]
+    fn an_image_of_dockers_is_read_and_written_as_one_of_ocis() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = BlobStore::open(folder.path());
+        let config = format!(
+            r#"{{"architecture":"arm64","variant":"v8","os":"linux","container":"x",
+            "config":{{"User":"","Env":null,"Cmd":["bash"],"Labels":null,"Entrypoint":null,
+                "ExposedPorts":{{"80/tcp":{{}}}}}},
+            "rootfs":{{"type":"layers","diff_ids":["{}"]}},
+            "history":[{{"created_by":"ENV","empty_layer":true}},{{"created_by":"COPY"}}]}}"#,
+            Digest::of("tar")
+        );
+        let config = store.put(config.as_bytes()).expect("a configuration");
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{DOCKER_MANIFEST}",
+            "config":{{"mediaType":"application/vnd.docker.container.image.v1+json",
+                "digest":"{config}","size":1}},
+            "layers":[{{"mediaType":"application/vnd.docker.image.rootfs.diff.tar.gzip",
+                "digest":"{}","size":5}}]}}"#,
+            Digest::of("layer")
+        );
+        let manifest = store.put(manifest.as_bytes()).expect("a manifest");
+        let arm: Platform = "linux/arm64".parse().expect("a platform");
+        let image = Image::read(&store, &manifest, &arm).expect("an image");
+        assert_eq!(image.platform, arm);
+        assert_eq!(image.runtime.cmd.as_deref(), Some(&["bash".to_owned()][..]));
+        assert_eq!(image.layers[0].created_by, "COPY");
+        let written = image.write(&store).expect("an image");
+        let manifest = Manifest::read(&store, &written.digest, &arm).expect("a manifest");
+        assert_eq!(
+            manifest.layers[0].media_type,
+            "application/vnd.oci.image.layer.v1.tar+gzip"
+        );
+        let config = store
+            .read(&manifest.config.digest, DOCUMENT_LIMIT)
+            .expect("a configuration");
+        let config: Value = serde_json::from_slice(&config).expect("JSON");
+        assert!(config["config"]["ExposedPorts"]["80/tcp"].is_object());
+        assert!(config["config"].get("Env").is_none());
+    }
+
+    #[test]
+    fn documents_that_are_no_image_are_refused() {
+        for wrong in [
+            "",
+            "[]",
+            r#"{"schemaVersion":2}"#,
+            r#"{"schemaVersion":2,"mediaType":"text/plain","manifests":[]}"#,
+            r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#,
+        ] {
+            let document = Document::parse(wrong.as_bytes(), &Digest::of(""));
+            assert!(document.is_err(), "{wrong}");
+        }
     }
 }

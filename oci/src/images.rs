@@ -1,13 +1,17 @@
 //! The local image store: names for images whose blobs are here.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use imagespec_core::digest::Digest;
 use imagespec_core::platform::Platform;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::LayerCache;
 use crate::image::{Descriptor, reachable};
+use crate::lock::{BuildLock, PruneLock};
 use crate::store::{BlobStore, write_atomically};
 
 /// Images by name, one small file each, beside their blobs.
@@ -15,6 +19,8 @@ use crate::store::{BlobStore, write_atomically};
 pub struct ImageStore {
     root: PathBuf,
     blobs: BlobStore,
+    layers: LayerCache,
+    lock: PathBuf,
 }
 
 /// A named image.
@@ -34,18 +40,60 @@ pub struct ImageRecord {
     pub builder: String,
 }
 
+/// What [`ImageStore::prune`] removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prune {
+    /// Younger blobs stay, whoever they belong to.
+    pub grace: Duration,
+    /// Also forget cached layers that no image has.
+    pub layers: bool,
+}
+
+impl Default for Prune {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(3600),
+            layers: false,
+        }
+    }
+}
+
+/// What [`ImageStore::prune`] removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many blobs and leftovers.
+    pub blobs: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many entries of the layer cache.
+    pub layers: usize,
+}
+
 impl ImageStore {
-    /// The store below a cache folder: `images` and `blobs`.
+    /// The store below a cache folder: `images`, `blobs` and the layer cache, `layers`.
     pub fn open(cache_dir: &Path) -> Self {
         Self {
             root: cache_dir.join("images"),
             blobs: BlobStore::open(cache_dir.join("blobs")),
+            layers: LayerCache::open(cache_dir.join("layers")),
+            lock: cache_dir.join("images.lock"),
         }
     }
 
     /// The blobs of all images.
     pub const fn blobs(&self) -> &BlobStore {
         &self.blobs
+    }
+
+    /// The layers made before.
+    pub const fn layers(&self) -> &LayerCache {
+        &self.layers
+    }
+
+    /// Keeps [`ImageStore::prune`] away, from the first look for a blob until the image has its name. Blocks
+    /// the thread while somebody prunes.
+    pub fn lock_shared(&self) -> io::Result<BuildLock> {
+        BuildLock::acquire(&self.lock)
     }
 
     /// Names an image.
@@ -101,8 +149,167 @@ impl ImageStore {
         }
     }
 
+    /// Removes blobs that no image and no cached layer has, and what killed processes left. `None` says that
+    /// somebody builds, and nothing was removed.
+    pub fn prune(&self, prune: Prune) -> io::Result<Option<Pruned>> {
+        let Some(_lock) = PruneLock::try_acquire(&self.lock)? else {
+            return Ok(None);
+        };
+        let mut pruned = Pruned::default();
+        let mut kept = self.reachable()?;
+        for (key, layer) in self.layers.entries() {
+            if prune.layers && !kept.contains(&layer.digest) {
+                self.layers.remove(&key)?;
+                pruned.layers += 1;
+            } else {
+                kept.insert(layer.digest);
+            }
+        }
+        let kept: HashSet<_> = kept.iter().map(Digest::hex).collect();
+        let oldest = SystemTime::now().checked_sub(prune.grace);
+        for path in self.blobs.files()? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let metadata = fs_err::symlink_metadata(&path)?;
+            let is_old =
+                oldest.is_some_and(|oldest| metadata.modified().is_ok_and(|at| at <= oldest));
+            if kept.contains(name.as_ref()) || !is_old {
+                continue;
+            }
+            fs_err::remove_file(&path)?;
+            pruned.blobs += 1;
+            pruned.bytes += metadata.len();
+        }
+        Ok(Some(pruned))
+    }
+
+    fn reachable(&self) -> io::Result<HashSet<Digest>> {
+        let mut kept = HashSet::new();
+        for record in self.list()? {
+            // An image that cannot be read cannot be used: its blobs may go. A disk that fails is another
+            // matter.
+            match reachable(&self.blobs, &record.descriptor) {
+                Ok(blobs) => kept.extend(blobs.into_iter().map(|blob| blob.digest)),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound
+                            | io::ErrorKind::InvalidData
+                            | io::ErrorKind::UnexpectedEof
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(kept)
+    }
+
     fn path(&self, reference: &str) -> PathBuf {
         self.root
             .join(format!("{}.json", Digest::of(reference).hex()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Layer;
+    use crate::image::tests::stored;
+
+    fn record(store: &ImageStore, content: &str) -> (ImageRecord, Layer) {
+        let image = stored(store.blobs(), content);
+        let descriptor = image.write(store.blobs()).expect("an image");
+        let record = ImageRecord {
+            reference: format!("{content}:1"),
+            descriptor,
+            platforms: vec![image.platform],
+            size: image.layers[0].size,
+            created: 1,
+            builder: "native".to_owned(),
+        };
+        (record, image.layers[0].clone())
+    }
+
+    const NOW: Prune = Prune {
+        grace: Duration::ZERO,
+        layers: false,
+    };
+
+    #[test]
+    fn an_image_is_found_while_it_is_complete() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = ImageStore::open(folder.path());
+        assert_eq!(store.list().expect("a list"), []);
+        let (entry, layer) = record(&store, "app");
+        assert_eq!(store.find("app:1").expect("an answer"), None);
+        store.tag(&entry).expect("a name");
+        assert_eq!(store.find("app:1").expect("an answer"), Some(entry.clone()));
+        assert_eq!(store.list().expect("a list"), [entry]);
+        fs_err::remove_file(store.blobs().path(&layer.digest)).expect("a blob less");
+        assert_eq!(store.find("app:1").expect("an answer"), None);
+        assert!(store.remove("app:1").expect("an answer"));
+        assert!(!store.remove("app:1").expect("an answer"));
+    }
+
+    #[test]
+    fn a_damaged_record_counts_as_absent() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = ImageStore::open(folder.path());
+        let (entry, _) = record(&store, "app");
+        store.tag(&entry).expect("a name");
+        fs_err::write(store.path("app:1"), "{").expect("damage");
+        assert_eq!(store.find("app:1").expect("an answer"), None);
+        assert_eq!(store.list().expect("a list"), []);
+    }
+
+    #[test]
+    fn prune_keeps_images_and_cached_layers_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = ImageStore::open(folder.path());
+        let (kept, _) = record(&store, "kept");
+        store.tag(&kept).expect("a name");
+        let (_, orphan) = record(&store, "orphan");
+        let cached = stored(store.blobs(), "cached").layers.remove(0);
+        store
+            .layers()
+            .put(&Digest::of("key"), &cached)
+            .expect("an entry");
+        let leftover = folder.path().join("blobs/sha256/.tmp-x");
+        fs_err::write(&leftover, "x").expect("a leftover");
+
+        let young = store.prune(Prune::default()).expect("a prune");
+        assert_eq!(young, Some(Pruned::default()));
+        let pruned = store.prune(NOW).expect("a prune").expect("nobody builds");
+        assert_eq!(
+            pruned.blobs, 4,
+            "layer, configuration, manifest and leftover"
+        );
+        let contains = |digest| store.blobs().contains(digest).expect("an answer");
+        assert_eq!(contains(&orphan.digest), None);
+        assert!(!leftover.exists());
+        assert_eq!(contains(&cached.digest), Some(cached.size));
+
+        let all = Prune {
+            layers: true,
+            ..NOW
+        };
+        let pruned = store.prune(all).expect("a prune").expect("nobody builds");
+        assert_eq!((pruned.blobs, pruned.layers), (1, 1));
+        assert!(store.find("kept:1").expect("an answer").is_some());
+    }
+
+    #[test]
+    fn nothing_is_pruned_while_somebody_builds() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = ImageStore::open(folder.path());
+        record(&store, "orphan");
+        let locks = [(); 2].map(|()| store.lock_shared().expect("a lock"));
+        assert_eq!(store.prune(NOW).expect("a prune"), None);
+        drop(locks);
+        assert_eq!(
+            store
+                .prune(NOW)
+                .expect("a prune")
+                .map(|pruned| pruned.blobs),
+            Some(3)
+        );
     }
 }

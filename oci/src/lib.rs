@@ -6,4 +6,8 @@ pub mod image;
 pub mod images;
 pub mod layer;
 pub mod layout;
+mod lock;
+pub mod reference;
 pub mod store;
+
+pub use lock::BuildLock;

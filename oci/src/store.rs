@@ -77,6 +77,17 @@ impl BlobStore {
         })
     }
 
+    /// Every file of the store: blobs, and those in the making.
+    pub(crate) fn files(&self) -> io::Result<Vec<PathBuf>> {
+        match fs_err::read_dir(self.root.join("sha256")) {
+            Ok(entries) => entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The digests of all blobs, with their length in bytes.
     pub fn list(&self) -> io::Result<Vec<(Digest, u64)>> {
         let entries = match fs_err::read_dir(self.root.join("sha256")) {
