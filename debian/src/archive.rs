@@ -1,0 +1,297 @@
+//! The archive: from the machine's sources to a verified suite, and from packages to verified files.
+
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use imagespec_core::digest::{Digest, Framed};
+use imagespec_core::host::Host;
+use imagespec_http::{Client, HttpError};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::closure::{self, Installed};
+use crate::error::DebianError;
+use crate::index::Index;
+use crate::package::{Package, Pocket};
+use crate::release::{self, Release};
+use crate::sources::{SignedBy, Source, Sources};
+
+/// Packages downloaded at a time.
+const PARALLEL: usize = 8;
+/// Memory for the dictionary of an xz stream, in KiB.
+pub(crate) const XZ_MEMORY: u32 = 128 << 10;
+
+/// Where to look instead of the machine's own configuration, and for what.
+#[derive(Debug, Clone)]
+pub struct ArchiveOptions {
+    /// Root of the machine whose apt configuration counts.
+    pub root: PathBuf,
+    /// A mirror to use instead of the machine's sources.
+    pub mirror: Option<Url>,
+    /// A keyring to trust instead of the machine's own.
+    pub keyring: Option<PathBuf>,
+    /// The `Origin` that a signed release must have.
+    pub origin: String,
+}
+
+impl Default for ArchiveOptions {
+    fn default() -> Self {
+        Self {
+            root: "/".into(),
+            mirror: None,
+            keyring: None,
+            origin: "Debian".into(),
+        }
+    }
+}
+
+/// A Debian archive, as this machine reaches it.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    client: Client,
+    cache: PathBuf,
+    sources: Sources,
+    origin: String,
+}
+
+/// A suite of the archive for one architecture.
+#[derive(Debug)]
+pub struct Suite {
+    /// Code name: `bookworm`.
+    pub name: String,
+    /// Architecture, as Debian names it.
+    pub architecture: String,
+    /// Digest of the signed releases of all its pockets: what is installable depends on nothing else.
+    pub digest: Digest,
+    index: Index,
+}
+
+impl Archive {
+    /// Reads where the archive is. Contacts nothing.
+    pub fn open(client: Client, host: &Host, options: &ArchiveOptions) -> Result<Self, DebianError> {
+        let mut sources = Sources::read(&options.root)?;
+        if let Some(mirror) = &options.mirror {
+            sources.replace_mirror(mirror);
+        }
+        if let Some(keyring) = &options.keyring {
+            for source in &mut sources.sources {
+                source.signed_by = SignedBy::Files(vec![keyring.clone()]);
+            }
+        }
+        Ok(Self {
+            client,
+            cache: host.cache_dir.join("debian"),
+            sources,
+            origin: options.origin.clone(),
+        })
+    }
+
+    /// A suite by its code name, for an architecture as Debian names it: fetches and verifies its releases,
+    /// and the indexes they name unless they are in the cache.
+    pub async fn suite(&self, name: &str, architecture: &str) -> Result<Suite, DebianError> {
+        let mut index = Index::new(architecture);
+        let mut digest = Framed::new("debian suite");
+        for pocket in Pocket::ALL {
+            let Some((source, release)) = self.release(name, pocket).await? else {
+                continue;
+            };
+            digest.digest(&release.digest);
+            let Some((path, sha256, size)) = release.packages(architecture) else {
+                return Err(DebianError::Architecture {
+                    suite: name.to_owned(),
+                    architecture: architecture.to_owned(),
+                });
+            };
+            let file = self.index_file(source, &pocket.suite(name), &path, sha256, size).await?;
+            index = tokio::task::spawn_blocking(move || read_index(index, &file, &path, pocket))
+                .await
+                .map_err(|error| DebianError::Io(error.into()))??;
+        }
+        Ok(Suite {
+            name: name.to_owned(),
+            architecture: architecture.to_owned(),
+            digest: digest.finish(),
+            index,
+        })
+    }
+
+    /// The first source that has a pocket, signed. A release must be there; another pocket only where the
+    /// machine's own sources have one like it.
+    async fn release(
+        &self,
+        suite: &str,
+        pocket: Pocket,
+    ) -> Result<Option<(&Source, Release)>, DebianError> {
+        let mut last = None;
+        for source in self.sources.for_pocket(suite, pocket) {
+            match self.fetch_release(source, &pocket.suite(suite)).await {
+                Ok(release) => return Ok(Some((source, release))),
+                Err(DebianError::Http(error)) if is_absent(&error) => {}
+                Err(error) => last = Some(error),
+            }
+        }
+        match last {
+            // Without the security updates that the machine itself uses, the image would be silently worse.
+            Some(error) if pocket != Pocket::Release => Err(error),
+            None if pocket != Pocket::Release => Ok(None),
+            source => Err(DebianError::NoSource {
+                suite: suite.to_owned(),
+                source: source.map(Box::new),
+            }),
+        }
+    }
+
+    async fn fetch_release(&self, source: &Source, suite: &str) -> Result<Release, DebianError> {
+        let keyring = self.sources.keyring(&source.signed_by)?;
+        let url = join(&source.url, &format!("dists/{suite}/InRelease"))?;
+        let refused = |problem| DebianError::Release {
+            url: url.to_string(),
+            problem,
+        };
+        let text = match self.client.fetch(&url, release::LIMIT).await {
+            Ok(bytes) => keyring.open_clear_signed(&bytes).map_err(refused)?,
+            Err(error) if is_absent(&error) => {
+                let plain = join(&source.url, &format!("dists/{suite}/Release"))?;
+                let detached = join(&source.url, &format!("dists/{suite}/Release.gpg"))?;
+                let bytes = self.client.fetch(&plain, release::LIMIT).await?;
+                let signature = self.client.fetch(&detached, 1 << 20).await.map_err(|error| {
+                    if is_absent(&error) { refused("it is not signed".into()) } else { error.into() }
+                })?;
+                keyring.check_detached(&bytes, &signature).map_err(refused)?;
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let release = Release::parse(&text).map_err(refused)?;
+        let now = self.sources.check_valid_until.then(SystemTime::now);
+        release.check(&self.origin, suite, now).map_err(refused)?;
+        Ok(release)
+    }
+
+    async fn index_file(
+        &self,
+        source: &Source,
+        suite: &str,
+        path: &str,
+        sha256: Digest,
+        size: u64,
+    ) -> Result<PathBuf, DebianError> {
+        let file = self.cache.join("indexes").join(sha256.hex());
+        if file.is_file() {
+            return Ok(file);
+        }
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let by_hash = format!("dists/{suite}/{folder}/by-hash/SHA256/{}", sha256.hex());
+        let by_name = format!("dists/{suite}/{path}");
+        for address in [by_hash, by_name] {
+            let url = join(&source.url, &address)?;
+            match self.client.download(&url, Some(&sha256), Some(size), &file, &|_| {}).await {
+                Err(error) if is_absent(&error) => {}
+                result => {
+                    result?;
+                    return Ok(file);
+                }
+            }
+        }
+        Err(DebianError::Release {
+            url: source.url.to_string(),
+            problem: format!("it names an index that is not there: `{path}`"),
+        })
+    }
+
+    /// The files of `packages`, in their order: from the cache, or downloaded into it and verified.
+    /// `progress` is told of bytes as they come; dropping the future or cancelling leaves nothing half-written.
+    pub async fn fetch(
+        &self,
+        packages: &[Package],
+        progress: &(dyn Fn(u64) + Sync),
+        cancel: &CancellationToken,
+    ) -> Result<Vec<PathBuf>, DebianError> {
+        let all = stream::iter(packages.iter().map(|package| self.fetch_one(package, progress)))
+            .buffered(PARALLEL)
+            .try_collect();
+        tokio::select! {
+            () = cancel.cancelled() => Err(DebianError::Interrupted),
+            files = all => files,
+        }
+    }
+
+    async fn fetch_one(
+        &self,
+        package: &Package,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<PathBuf, DebianError> {
+        let file = self.package_file(package);
+        if fs_err::metadata(&file).is_ok_and(|found| found.len() == package.size) {
+            progress(package.size);
+            return Ok(file);
+        }
+        let mut last = DebianError::Release {
+            url: package.filename.clone(),
+            problem: "no source has this package".into(),
+        };
+        for source in &self.sources.sources {
+            if source.is_security() != (package.pocket == Pocket::Security) {
+                continue;
+            }
+            let url = join(&source.url, &package.filename)?;
+            let seen = std::sync::atomic::AtomicU64::new(0);
+            let report = |done: u64| {
+                let before = seen.swap(done, std::sync::atomic::Ordering::Relaxed);
+                progress(done.saturating_sub(before));
+            };
+            let (digest, size) = (Some(&package.sha256), Some(package.size));
+            match self.client.download(&url, digest, size, &file, &report).await {
+                Ok(_) => return Ok(file),
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+
+    /// Where the file of a package is, or will be, in the cache.
+    pub fn package_file(&self, package: &Package) -> PathBuf {
+        self.cache.join("packages").join(format!("{}.deb", package.sha256.hex()))
+    }
+}
+
+impl Suite {
+    /// The packages to add to `installed` so that all of `names` are there, dependencies first.
+    pub fn closure(
+        &self,
+        names: &[String],
+        installed: &[Installed],
+    ) -> Result<Vec<Package>, DebianError> {
+        closure::closure(&self.index, &self.name, names, installed)
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+}
+
+fn is_absent(error: &HttpError) -> bool {
+    error.status().is_some_and(|status| matches!(status.as_u16(), 404 | 410))
+}
+
+fn join(root: &Url, path: &str) -> Result<Url, DebianError> {
+    root.join(path).map_err(|error| DebianError::Sources {
+        path: root.to_string(),
+        problem: error.to_string(),
+    })
+}
+
+fn read_index(mut index: Index, file: &Path, name: &str, pocket: Pocket) -> Result<Index, DebianError> {
+    let file = fs_err::File::open(file)?;
+    let reader: Box<dyn Read> = if name.ends_with(".xz") {
+        Box::new(lzma_rust2::XzReader::new_mem_limit(BufReader::new(file), true, XZ_MEMORY))
+    } else {
+        Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(file)))
+    };
+    // A bound on what a small file may unpack to: ten times the largest index there is.
+    let mut reader = BufReader::with_capacity(64 << 10, reader.take(1 << 30));
+    index.add(&mut reader, pocket)?;
+    Ok(index)
+}
