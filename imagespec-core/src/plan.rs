@@ -40,6 +40,15 @@ pub struct BuildPlan {
     /// Helper images of builders that use some.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub helper_images: BTreeMap<String, String>,
+    /// Version of CUDA to install.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuda: Option<String>,
+    /// Version of cuDNN to install.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cudnn: Option<String>,
+    /// A file with settings of registries. Not in the digest, as in flytekit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_config: Option<String>,
     /// The files the plan names, by their path in the build context: `src/hello.py`.
     pub files: BTreeMap<String, ContextEntry>,
     /// What `_F_IMG_ID` is set to, where that is not the plan's digest.
@@ -213,6 +222,11 @@ impl BuildPlan {
         hash.list(&self.helper_images, |hash, (name, image)| {
             hash.text(name).text(image);
         });
+        for version in [&self.cuda, &self.cudnn] {
+            hash.option(version.as_deref(), |hash, version| {
+                hash.text(version);
+            });
+        }
         hash.list(&self.files, |hash, (path, entry)| {
             hash.text(path);
             entry.frame(hash);
@@ -253,6 +267,14 @@ impl BuildPlan {
                 Step::Copy { .. } => continue,
             };
             required.insert(capability, field);
+        }
+        for (version, field) in [(&self.cudnn, "cudnn"), (&self.cuda, "cuda")] {
+            if version.is_some() {
+                required.insert(Capability::Cuda, field);
+            }
+        }
+        if self.registry_config.is_some() {
+            required.insert(Capability::RegistryConfig, "registry_config");
         }
         if !self.runtime_packages.is_empty() {
             required.insert(Capability::RuntimePackages, "runtime_packages");

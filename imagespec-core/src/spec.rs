@@ -19,7 +19,11 @@ pub struct ImageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Version of Python, such as `"3.11"`. Without it, that of the base image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "version"
+    )]
     pub python_version: Option<String>,
     /// Name of the builder that makes this image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,6 +188,33 @@ impl<'de> Deserialize<'de> for BaseImage {
 
         deserializer.deserialize_any(BaseVisitor)
     }
+}
+
+/// A version, which a person may have written as a number: `3.10` would then be `3.1`.
+fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct VersionVisitor;
+
+    impl Visitor<'_> for VersionVisitor {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a version in quotes, such as \"3.11\"")
+        }
+
+        fn visit_str<E: de::Error>(self, version: &str) -> Result<String, E> {
+            Ok(version.to_owned())
+        }
+    }
+
+    struct Version(String);
+
+    impl<'de> Deserialize<'de> for Version {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(VersionVisitor).map(Version)
+        }
+    }
+
+    Option::<Version>::deserialize(deserializer).map(|version| version.map(|Version(text)| text))
 }
 
 /// A map whose first key has been read, to be read again.

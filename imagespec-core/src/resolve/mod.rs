@@ -1,0 +1,282 @@
+//! From what was written to what is meant: every default filled in, every file read, once.
+
+mod index;
+mod python;
+mod sources;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::context::{Destination, SecretMount};
+use crate::deployment::Deployment;
+use crate::error::BuildError;
+use crate::files::ResolvedFiles;
+use crate::plan::{Base, BuildPlan, PLAN_FORMAT, Python, Step};
+use crate::platform::Platform;
+use crate::spec::{BaseImage, ImageSpec};
+use crate::tag::{self, TagScheme};
+use crate::validate;
+
+pub use python::{DEFAULT_SUITE, suite_for_python};
+
+/// The builder of images for which nobody names one.
+const DEFAULT_BUILDER: &str = "default";
+
+/// What a spec is resolved against.
+#[derive(Debug)]
+pub struct ResolveContext<'a> {
+    /// The active deployment.
+    pub deployment: &'a Deployment,
+    /// Where the spec's paths start.
+    pub folder: &'a Path,
+    /// Where the spec's own file is, if that is another folder; only for hints.
+    pub spec_folder: Option<&'a Path>,
+    /// The name of an image that has none.
+    pub default_name: &'a str,
+    /// The image that `base_image` names, where it is one of ours.
+    pub base: Option<&'a Resolved>,
+    /// `--builder`.
+    pub builder_flag: Option<&'a str>,
+    /// `IMAGESPEC_BUILDER`.
+    pub builder_variable: Option<&'a str>,
+    /// `--registry` or `IMAGESPEC_REGISTRY`.
+    pub registry: Option<&'a str>,
+    /// `--platform`.
+    pub platforms: Option<&'a [Platform]>,
+    /// `--tag`, each.
+    pub extra_tags: &'a [String],
+    /// `--tag-scheme`.
+    pub tag_scheme: Option<TagScheme>,
+}
+
+/// A spec whose meaning is settled.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Name of the builder, and whether a flag asked for it.
+    pub builder: (String, bool),
+    /// What the image will be called.
+    pub destination: Destination,
+    /// What is built.
+    pub plan: BuildPlan,
+    /// The files the plan names.
+    pub files: Arc<ResolvedFiles>,
+    /// Secrets for the installation of packages.
+    pub secrets: Vec<SecretMount>,
+    /// Options of the builder: the deployment's, overlaid with the spec's.
+    pub builder_options: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Resolves a spec. All reading of files happens here.
+pub fn resolve(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<Resolved, BuildError> {
+    validate::validate(spec)?;
+    let scheme = cx
+        .tag_scheme
+        .or(cx.deployment.tag_scheme)
+        .unwrap_or_default();
+    if scheme == TagScheme::Flytekit {
+        return Err(BuildError::input(
+            "this version does not compute tags of the scheme `flytekit`",
+        )
+        .hint("leave out `--tag-scheme`, and `tag_scheme` of the deployment"));
+    }
+    let mut files = ResolvedFiles::default();
+    let mut inputs = sources::Inputs::new(cx, &mut files);
+    let mut steps = Vec::new();
+    if let Some(packages) = spec
+        .apt_packages
+        .clone()
+        .filter(|packages| !packages.is_empty())
+    {
+        let mut packages = packages;
+        packages.sort();
+        packages.dedup();
+        steps.push(Step::AptPackages { packages });
+    }
+    if spec.conda_packages.is_some() || spec.conda_channels.is_some() {
+        let (packages, channels) = (spec.conda_packages.clone(), spec.conda_channels.clone());
+        steps.push(Step::CondaPackages {
+            packages: packages.unwrap_or_default(),
+            channels: channels.unwrap_or_default(),
+        });
+    }
+    steps.extend(python::packages(spec, cx, &mut inputs)?);
+    steps.extend(sources::source_root(spec, &mut inputs)?);
+    steps.extend(sources::copies(spec, &mut inputs)?);
+    if let Some(commands) = spec
+        .commands
+        .clone()
+        .filter(|commands| !commands.is_empty())
+    {
+        steps.push(Step::Run { commands });
+    }
+    let plan = BuildPlan {
+        format: PLAN_FORMAT,
+        platforms: platforms(spec, cx)?,
+        base: base(spec, cx)?,
+        python: Python {
+            version: spec.python_version.as_deref().map(python::minor),
+            exec: spec.python_exec.clone(),
+        },
+        steps,
+        entrypoint: spec.entrypoint.clone(),
+        env: spec.env.clone().unwrap_or_default(),
+        runtime_packages: spec.runtime_packages.clone().unwrap_or_default(),
+        helper_images: helper_images(spec)?,
+        cuda: spec.cuda.clone(),
+        cudnn: spec.cudnn.clone(),
+        registry_config: spec.registry_config.clone(),
+        files: inputs.into_entries(),
+        image_id: None,
+        lock: None,
+    };
+    let tag = tag::canonical(&plan);
+    let tag = match &spec.tag_format {
+        Some(format) => validate::format_tag(format, &tag)?,
+        None => tag,
+    };
+    let builder = builder(spec, cx);
+    let mut builder_options = spec.builder_options.clone().unwrap_or_default();
+    for (key, value) in cx.deployment.builders.get(&builder.0).into_iter().flatten() {
+        builder_options.entry(key).or_insert_with(|| value.clone());
+    }
+    Ok(Resolved {
+        builder,
+        destination: destination(spec, cx, tag)?,
+        plan,
+        files: Arc::new(files),
+        secrets: secrets(spec, cx)?,
+        builder_options,
+    })
+}
+
+fn builder(spec: &ImageSpec, cx: &ResolveContext<'_>) -> (String, bool) {
+    if let Some(flag) = cx.builder_flag {
+        return (flag.to_owned(), true);
+    }
+    let named = [
+        spec.builder.as_deref(),
+        cx.builder_variable,
+        cx.deployment.builder.as_deref(),
+    ];
+    (
+        named
+            .into_iter()
+            .flatten()
+            .next()
+            .unwrap_or(DEFAULT_BUILDER)
+            .to_owned(),
+        false,
+    )
+}
+
+fn platforms(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<Vec<Platform>, BuildError> {
+    let mut platforms = match (cx.platforms, &spec.platform) {
+        (Some(platforms), _) => platforms.to_vec(),
+        (None, Some(list)) => {
+            let parse = |text: &str| {
+                text.parse()
+                    .map_err(|error| BuildError::input(format!("{error}")).field("platform"))
+            };
+            list.split(',').map(parse).collect::<Result<_, _>>()?
+        }
+        (None, None) => vec![Platform::amd64()],
+    };
+    platforms.sort();
+    platforms.dedup();
+    Ok(platforms)
+}
+
+fn base(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<Base, BuildError> {
+    match (&spec.base_image, cx.base) {
+        (None, _) => Ok(Base::Debian {
+            suite: python::suite(spec)?.to_owned(),
+        }),
+        (Some(BaseImage::Reference(reference)), _) if reference.trim().is_empty() => {
+            Err(BuildError::input("expected the reference of an image: ``").field("base_image"))
+        }
+        (Some(BaseImage::Reference(reference)), _) => Ok(Base::Reference {
+            reference: reference.clone(),
+        }),
+        (Some(_), Some(base)) => Ok(Base::Image {
+            plan: base.plan.digest(),
+        }),
+        (Some(_), None) => Err(BuildError::input(
+            "the image that this one starts from is not resolved",
+        )
+        .field("base_image")),
+    }
+}
+
+fn destination(
+    spec: &ImageSpec,
+    cx: &ResolveContext<'_>,
+    tag: String,
+) -> Result<Destination, BuildError> {
+    let deployment = (
+        cx.deployment.registry.as_deref(),
+        cx.deployment.pull_registry.as_deref(),
+    );
+    let (registry, pull_registry) = match (cx.registry, spec.registry.as_deref()) {
+        (Some(flag), _) => (Some(flag), None),
+        (None, Some(spec)) => (Some(spec), None),
+        (None, None) => deployment,
+    };
+    if let Some(registry) = registry {
+        validate::registry_name(registry)?;
+    }
+    for tag in cx.extra_tags {
+        validate::format_tag(&format!("{{spec_hash}}{tag}"), "x")?;
+    }
+    let given = |registry: Option<&str>| {
+        registry
+            .filter(|registry| !registry.is_empty())
+            .map(str::to_lowercase)
+    };
+    Ok(Destination {
+        registry: given(registry),
+        pull_registry: given(pull_registry),
+        name: spec
+            .name
+            .as_deref()
+            .unwrap_or(cx.default_name)
+            .to_lowercase(),
+        tag,
+        extra_tags: cx.extra_tags.to_vec(),
+    })
+}
+
+fn helper_images(
+    spec: &ImageSpec,
+) -> Result<std::collections::BTreeMap<String, String>, BuildError> {
+    let known = ["uv_image", "micromamba_image"];
+    let image = |(key, value): (&String, &serde_json::Value)| match value.as_str() {
+        Some(image) if known.contains(&key.as_str()) => Ok((key.clone(), image.to_owned())),
+        Some(_) => Err(
+            BuildError::input(format!("unknown key of `builder_config`: `{key}`"))
+                .field("builder_config")
+                .hint(format!("known keys: {}", known.join(", "))),
+        ),
+        None => Err(BuildError::input(format!(
+            "expected the reference of an image in `builder_config`: `{key}`"
+        ))
+        .field("builder_config")),
+    };
+    spec.builder_config.iter().flatten().map(image).collect()
+}
+
+fn secrets(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<Vec<SecretMount>, BuildError> {
+    let mount = |(source, target): &(String, String)| {
+        let path = cx.folder.join(source);
+        if !path.is_file() {
+            return Err(
+                BuildError::input(format!("the secret file does not exist: `{source}`"))
+                    .field("pip_secret_mounts"),
+            );
+        }
+        Ok(SecretMount {
+            source: path,
+            target: PathBuf::from(target),
+        })
+    };
+    spec.pip_secret_mounts.iter().flatten().map(mount).collect()
+}

@@ -1,0 +1,193 @@
+//! What a spec says of Python: the interpreter, and the files and packages installed for it.
+
+use super::index::package_index;
+use super::sources::Inputs;
+use super::{ResolveContext, Resolved};
+use crate::deployment::Sdk;
+use crate::error::BuildError;
+use crate::plan::{Base, Requirements, RequirementsKind, Step};
+use crate::spec::ImageSpec;
+
+/// The Debian release of images that say nothing of Python.
+pub const DEFAULT_SUITE: &str = "bookworm";
+/// The versions of Python that releases of Debian have.
+const SUITES: [(&str, &str); 3] = [
+    ("3.9", "bullseye"),
+    ("3.11", "bookworm"),
+    ("3.13", "trixie"),
+];
+/// How deep requirements files may include each other.
+const DEPTH: usize = 16;
+/// The largest requirements file, in bytes.
+const LIMIT: u64 = 64 << 20;
+
+/// The Debian release that has a version of Python.
+pub fn suite_for_python(version: &str) -> Option<&'static str> {
+    SUITES
+        .iter()
+        .find(|(known, _)| *known == minor(version))
+        .map(|(_, suite)| *suite)
+}
+
+/// `3.11` of `3.11.7`.
+pub(super) fn minor(version: &str) -> String {
+    version.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
+pub(super) fn suite(spec: &ImageSpec) -> Result<&'static str, BuildError> {
+    let Some(version) = &spec.python_version else {
+        return Ok(DEFAULT_SUITE);
+    };
+    suite_for_python(version).ok_or_else(|| {
+        let known: Vec<_> = SUITES.iter().map(|(version, _)| *version).collect();
+        BuildError::input(format!(
+            "the Debian base has no Python of this version: `{version}`"
+        ))
+        .field("python_version")
+        .hint(format!("versions to be had: {}", known.join(", ")))
+        .hint("for another one, name a `base_image` that has it")
+    })
+}
+
+pub(super) fn packages(
+    spec: &ImageSpec,
+    cx: &ResolveContext<'_>,
+    inputs: &mut Inputs<'_>,
+) -> Result<Option<Step>, BuildError> {
+    let requirements = spec
+        .requirements
+        .as_deref()
+        .map(|path| requirements(path, inputs))
+        .transpose()?;
+    let mut packages = spec.packages.clone().unwrap_or_default();
+    let locked = requirements.as_ref().is_some_and(|requirements| {
+        matches!(
+            requirements.kind,
+            RequirementsKind::UvLock | RequirementsKind::PoetryLock
+        )
+    });
+    if cx.deployment.sdk == Some(Sdk::Flytekit) && !locked {
+        let named = |requirement: &String| {
+            let end = requirement
+                .find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-')
+                .unwrap_or(requirement.len());
+            &requirement[..end] == "flytekit"
+        };
+        let lines = requirements
+            .as_ref()
+            .map(|requirements| inputs.lines(&requirements.path))
+            .unwrap_or_default();
+        if !packages.iter().any(named) && !lines.iter().any(named) {
+            packages.push("flytekit".to_owned());
+        }
+    }
+    let venv_wanted = requirements.is_some() || !packages.is_empty() || spec.python_exec.is_some();
+    if !venv_wanted && !matches!(super::base(spec, cx)?, Base::Debian { .. }) {
+        return Ok(None);
+    }
+    Ok(Some(Step::PythonPackages {
+        requirements,
+        packages,
+        index: package_index(spec)?,
+    }))
+}
+
+fn requirements(path: &str, inputs: &mut Inputs<'_>) -> Result<Requirements, BuildError> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let folder = path.strip_suffix(name).unwrap_or_default().to_owned();
+    let kind = match name {
+        "uv.lock" => RequirementsKind::UvLock,
+        "poetry.lock" => RequirementsKind::PoetryLock,
+        "pyproject.toml" => RequirementsKind::Pyproject,
+        _ => RequirementsKind::RequirementsTxt,
+    };
+    let context = format!("python/{name}");
+    let bytes = inputs.read("requirements", path, LIMIT)?;
+    let mut pyproject = None;
+    match kind {
+        RequirementsKind::RequirementsTxt => includes(&bytes, &folder, "python", inputs, 0)?,
+        RequirementsKind::Pyproject => pyproject = Some(context.clone()),
+        RequirementsKind::UvLock | RequirementsKind::PoetryLock => {
+            let sibling = format!("{folder}pyproject.toml");
+            if !inputs.exists(&sibling) {
+                let message = format!(
+                    "to use {name}, a pyproject.toml file must be in the same directory as the lock file"
+                );
+                return Err(BuildError::input(message).field("requirements"));
+            }
+            let bytes = inputs.read("requirements", &sibling, LIMIT)?;
+            inputs.insert("python/pyproject.toml".to_owned(), bytes);
+            pyproject = Some("python/pyproject.toml".to_owned());
+        }
+    }
+    inputs.insert(context.clone(), bytes);
+    Ok(Requirements {
+        kind,
+        path: context,
+        pyproject,
+    })
+}
+
+/// Takes along what a requirements file includes with `-r` and `-c`.
+fn includes(
+    bytes: &[u8],
+    folder: &str,
+    context: &str,
+    inputs: &mut Inputs<'_>,
+    depth: usize,
+) -> Result<(), BuildError> {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    for line in text.lines().map(str::trim) {
+        let options = ["--requirement", "--constraint", "-r", "-c"];
+        let Some(rest) = options.iter().find_map(|option| line.strip_prefix(option)) else {
+            continue;
+        };
+        let included = rest
+            .trim_start_matches(['=', ' ', '\t'])
+            .split(" #")
+            .next()
+            .unwrap_or_default()
+            .trim();
+        if included.is_empty()
+            || included.contains("://")
+            || rest.starts_with(char::is_alphanumeric)
+        {
+            continue;
+        }
+        let outside = included.starts_with('/') || included.split('/').any(|part| part == "..");
+        if outside || depth == DEPTH {
+            let problem = if outside {
+                "is outside the folder of its file"
+            } else {
+                "is included too deeply"
+            };
+            return Err(
+                BuildError::input(format!("a requirements file {problem}: `{included}`"))
+                    .field("requirements"),
+            );
+        }
+        let path = format!("{context}/{included}");
+        if inputs.has(&path) {
+            continue;
+        }
+        let bytes = inputs.read("requirements", &format!("{folder}{included}"), LIMIT)?;
+        inputs.insert(path.clone(), bytes.clone());
+        let inner = included.rfind('/').map_or("", |slash| &included[..=slash]);
+        let parent = path.rsplit_once('/').map_or(context, |(parent, _)| parent);
+        includes(
+            &bytes,
+            &format!("{folder}{inner}"),
+            parent,
+            inputs,
+            depth + 1,
+        )?;
+    }
+    Ok(())
+}
+
+impl Resolved {
+    /// Name of the image, without registry and tag.
+    pub fn name(&self) -> &str {
+        &self.destination.name
+    }
+}

@@ -1,0 +1,193 @@
+//! The files a spec names, gathered into a build context.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+
+use super::ResolveContext;
+use crate::context::ContextFiles as _;
+use crate::contract::WORKDIR;
+use crate::digest::Digest;
+use crate::error::BuildError;
+use crate::files::{self, ResolvedFiles};
+use crate::ignore::Ignore;
+use crate::plan::{ContextEntry, Step};
+use crate::spec::{ImageSpec, SourceCopyMode};
+
+/// The build context in the making.
+pub(super) struct Inputs<'a> {
+    cx: &'a ResolveContext<'a>,
+    files: &'a mut ResolvedFiles,
+    entries: BTreeMap<String, ContextEntry>,
+}
+
+impl<'a> Inputs<'a> {
+    pub(super) fn new(cx: &'a ResolveContext<'a>, files: &'a mut ResolvedFiles) -> Self {
+        Self {
+            cx,
+            files,
+            entries: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn into_entries(self) -> BTreeMap<String, ContextEntry> {
+        self.entries
+    }
+
+    pub(super) fn has(&self, context: &str) -> bool {
+        self.entries.contains_key(context)
+    }
+
+    pub(super) fn exists(&self, path: &str) -> bool {
+        self.cx.folder.join(path).exists()
+    }
+
+    /// Reads a file that a field names, at most `limit` bytes.
+    pub(super) fn read(&self, field: &str, path: &str, limit: u64) -> Result<Vec<u8>, BuildError> {
+        let host = self.host(field, path)?;
+        let mut bytes = Vec::new();
+        let read =
+            fs_err::File::open(&host).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+        read.map_err(|error| unreadable(field, path, &error))?;
+        if bytes.len() as u64 > limit {
+            return Err(BuildError::input(format!(
+                "`{field}` names a file of more than {limit} bytes: `{path}`"
+            ))
+            .field(field));
+        }
+        Ok(bytes)
+    }
+
+    /// Adds a file that has been read.
+    pub(super) fn insert(&mut self, context: String, bytes: Vec<u8>) {
+        let entry = ContextEntry::File {
+            digest: Digest::of(&bytes),
+            size: bytes.len() as u64,
+            executable: false,
+        };
+        self.entries.insert(context.clone(), entry);
+        self.files.insert_bytes(context, bytes);
+    }
+
+    /// The lines of a text that has been added.
+    pub(super) fn lines(&self, context: &str) -> Vec<String> {
+        let bytes = self.files.read(context).unwrap_or_default();
+        String::from_utf8_lossy(&bytes)
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect()
+    }
+
+    /// Where a path of the spec is on this machine, if anything is there.
+    fn host(&self, field: &str, path: &str) -> Result<PathBuf, BuildError> {
+        let host = self.cx.folder.join(path);
+        if host.exists() {
+            return Ok(host);
+        }
+        let error = BuildError::input(format!(
+            "`{field}` names a path that does not exist: `{path}`"
+        ))
+        .field(field);
+        let beside = self
+            .cx
+            .spec_folder
+            .filter(|folder| folder.join(path).exists());
+        Err(match beside {
+            Some(folder) => error.hint(format!(
+                "it exists beside the spec file; paths start at the working directory, so use `-C {}`",
+                folder.display()
+            )),
+            None => error.hint(format!("paths start at `{}`", self.cx.folder.display())),
+        })
+    }
+
+    /// Adds what was found, below a folder of the context.
+    fn add(
+        &mut self,
+        field: &str,
+        context: &str,
+        found: Vec<files::Found>,
+    ) -> Result<(), BuildError> {
+        let entries = files::digest(&found).map_err(|error| unreadable(field, context, &error))?;
+        for (found, entry) in found.into_iter().zip(entries) {
+            let path = format!("{context}/{}", found.path);
+            if let ContextEntry::File { digest, .. } = &entry {
+                self.files.insert_file(path.clone(), found.host, *digest);
+            }
+            self.entries.insert(path, entry);
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(field: &str, path: &str, error: &io::Error) -> BuildError {
+    BuildError::input(format!(
+        "`{field}` names something that cannot be read: `{path}`"
+    ))
+    .field(field)
+    .caused_by(error)
+}
+
+/// The folder whose files are copied to the working directory.
+pub(super) fn source_root(
+    spec: &ImageSpec,
+    inputs: &mut Inputs<'_>,
+) -> Result<Option<Step>, BuildError> {
+    let Some(root) = &spec.source_root else {
+        return Ok(None);
+    };
+    if spec.source_copy_mode == Some(SourceCopyMode::NoCopy) {
+        return Ok(None);
+    }
+    let host = inputs.host("source_root", root)?;
+    if !host.is_dir() {
+        return Err(
+            BuildError::input(format!("`source_root` is not a folder: `{root}`"))
+                .field("source_root"),
+        );
+    }
+    let found = Ignore::load(&host).and_then(|mut ignore| files::walk(&host, Some(&mut ignore)));
+    let found = found.map_err(|error| unreadable("source_root", root, &error))?;
+    inputs.add("source_root", "src", found)?;
+    Ok(Some(Step::Copy {
+        field: "source_root".to_owned(),
+        from: "src".to_owned(),
+        to: WORKDIR.to_owned(),
+    }))
+}
+
+/// The files and folders that `copy` names, to the same relative paths.
+pub(super) fn copies(
+    spec: &ImageSpec,
+    inputs: &mut Inputs<'_>,
+) -> Result<Option<Step>, BuildError> {
+    let Some(paths) = spec.copy.as_ref().filter(|paths| !paths.is_empty()) else {
+        return Ok(None);
+    };
+    for path in paths {
+        let host = inputs.host("copy", path)?;
+        let parts: Vec<_> = path
+            .split('/')
+            .filter(|part| !matches!(*part, "" | "."))
+            .collect();
+        let clean = parts.join("/");
+        let error = |error| unreadable("copy", path, &error);
+        if host.is_dir() {
+            let context = if clean.is_empty() {
+                "copy".to_owned()
+            } else {
+                format!("copy/{clean}")
+            };
+            let found = files::walk(&host, None).map_err(error)?;
+            inputs.add("copy", &context, found)?;
+        } else {
+            let found = files::found(clean, host).map_err(error)?;
+            inputs.add("copy", "copy", found.into_iter().collect())?;
+        }
+    }
+    Ok(Some(Step::Copy {
+        field: "copy".to_owned(),
+        from: "copy".to_owned(),
+        to: WORKDIR.to_owned(),
+    }))
+}
