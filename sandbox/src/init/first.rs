@@ -1,0 +1,164 @@
+//! The first process of the process namespace: it makes the root file system, starts the command, reaps what
+//! is orphaned, passes signals on, and ends everything when the command ends or the caller is gone.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use rustix::thread::UnshareFlags;
+
+use super::supervise::Supervisor;
+use super::{Failure, Step, command, root, seccomp, syscall};
+use crate::control::{Order, Report, Request, receive, send};
+use crate::job::{Exit, Network, Tier};
+use crate::tier::PROBE;
+
+/// The process itself.
+pub(super) fn main(order: &Order, mut control: UnixStream, signals: &OwnedFd) -> ! {
+    let report = match live(order, &mut control, signals) {
+        Ok(exit) => Report::Ended(exit),
+        Err(failure) => {
+            end_everything();
+            failure.report(&mut control);
+            syscall::exit(super::FAILED)
+        }
+    };
+    // The caller may be gone, which is how it says that it does not want to know.
+    let _ = send(&mut control, &report);
+    syscall::exit(0)
+}
+
+fn live(order: &Order, control: &mut UnixStream, signals: &OwnedFd) -> Result<Exit, Failure> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .step("follow the helper")?;
+    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    if order.job.network == Network::Isolated {
+        flags |= UnshareFlags::NEWNET;
+    }
+    syscall::unshare(flags).step("enter namespaces")?;
+    rustix::system::sethostname(order.job.hostname.as_bytes()).step("set the host name")?;
+    if order.job.network == Network::Isolated {
+        syscall::raise_loopback().step("raise the loopback interface")?;
+    }
+    let owners = File::options()
+        .create(true)
+        .append(true)
+        .open(&order.owners)
+        .step("open the table of owners")?;
+    let root = root::enter(order)?;
+    if order.job.argv[0] == PROBE {
+        return Ok(Exit::Code(0));
+    }
+    let supervisor = if order.tier == Tier::SingleId && order.job.uid == 0 {
+        rustix::thread::set_no_new_privs(true).step("forgo new privileges")?;
+        let listener = seccomp::install().step("watch changes of owners")?;
+        Some(Supervisor::new(listener, owners).step("watch changes of owners")?)
+    } else {
+        None
+    };
+    let Some(child) = syscall::fork().step("start the command")? else {
+        match command::become_command(order) {
+            Err(failure) => {
+                failure.report(control);
+                syscall::exit(super::FAILED)
+            }
+        }
+    };
+    let exit = attend(child, control, signals, supervisor);
+    end_everything();
+    root.leave();
+    exit
+}
+
+/// Serves until the command has ended, or the caller is gone.
+fn attend(
+    child: Pid,
+    control: &mut UnixStream,
+    signals: &OwnedFd,
+    mut supervisor: Option<Supervisor>,
+) -> Result<Exit, Failure> {
+    loop {
+        let [signalled, requested, notified] = ready(control, signals, supervisor.as_ref())?;
+        if notified && let Some(supervisor) = &mut supervisor {
+            supervisor.serve();
+        }
+        if signalled {
+            while let Some((number, sent)) = syscall::next_signal(signals) {
+                if number != libc::SIGCHLD && sent {
+                    pass_on(child, number);
+                }
+            }
+            if let Some(exit) = reap(child) {
+                return Ok(exit);
+            }
+        }
+        if requested {
+            match receive::<Request>(control) {
+                Ok(Request::Signal(number)) => pass_on(child, number),
+                Err(_) => return Ok(Exit::Signal(Signal::KILL.as_raw().unsigned_abs() as u8)),
+            }
+        }
+    }
+}
+
+/// Waits until a signal, a request or a notification is there to be read.
+fn ready(
+    control: &UnixStream,
+    signals: &OwnedFd,
+    supervisor: Option<&Supervisor>,
+) -> Result<[bool; 3], Failure> {
+    let mut descriptors = vec![
+        PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN),
+    ];
+    if let Some(supervisor) = supervisor {
+        let listener = supervisor.listener().as_fd();
+        descriptors.push(PollFd::from_borrowed_fd(listener, PollFlags::IN));
+    }
+    match poll(&mut descriptors, None) {
+        Err(Errno::INTR) => return Ok([false; 3]),
+        polled => polled.step("wait for the command")?,
+    };
+    let mut ready = [false; 3];
+    for (ready, descriptor) in ready.iter_mut().zip(&descriptors) {
+        *ready = !descriptor.revents().is_empty();
+    }
+    Ok(ready)
+}
+
+/// Reaps every process that has ended; how the command did, if it is among them.
+fn reap(child: Pid) -> Option<Exit> {
+    let mut exit = None;
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        if pid == child {
+            let number = |value: i32| u8::try_from(value).unwrap_or(u8::MAX);
+            exit = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Some(Exit::Code(number(code))),
+                (None, Some(signal)) => Some(Exit::Signal(number(signal))),
+                (None, None) => None,
+            };
+        }
+    }
+    exit
+}
+
+/// Sends the command a signal. It may have ended, which the next turn finds out.
+fn pass_on(child: Pid, number: i32) {
+    if let Some(signal) = Signal::from_named_raw(number) {
+        let _ = kill_process(child, signal);
+    }
+}
+
+/// Kills every process of the namespace but this one, and waits until they are gone.
+fn end_everything() {
+    syscall::kill_all();
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}

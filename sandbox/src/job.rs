@@ -1,0 +1,129 @@
+//! What to run, in which root file system, and how it ended.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How much the machine lets a sandbox do. Snapshots and upper directories belong to the tier they were
+/// made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Real root: files have their real owners.
+    Root,
+    /// A user namespace in which one id exists, the caller's under another name. Every file belongs to it;
+    /// other owners are recorded beside the files.
+    SingleId,
+}
+
+impl Tier {
+    /// The tier's name, which is also the folder of its snapshots.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::SingleId => "single-id",
+        }
+    }
+
+    /// The prefix of the extended attributes by which the overlay marks its own facts.
+    pub(crate) const fn overlay_prefix(self) -> &'static str {
+        match self {
+            Self::Root => "trusted.overlay.",
+            Self::SingleId => "user.overlay.",
+        }
+    }
+}
+
+/// The network a command sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// The host's, with the host's `/etc/resolv.conf` and `/etc/hosts`.
+    #[default]
+    Host,
+    /// A loopback interface and nothing else.
+    Isolated,
+}
+
+/// A file or folder of the host inside the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// The host's file or folder, an absolute path.
+    pub source: PathBuf,
+    /// Where it appears, an absolute path in the sandbox. Missing parents are created, and leave no trace
+    /// among the changes.
+    pub target: PathBuf,
+    /// Whether the command may write to it.
+    pub writable: bool,
+}
+
+/// A command and the root file system it runs in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Folders of unpacked layers, the lowest first; at least one, at most 480.
+    pub layers: Vec<PathBuf>,
+    /// Where changes are kept: a folder, made if missing, which may hold the changes of earlier jobs. What
+    /// cannot be recorded on the files themselves is in a file beside it, with `.owners` added to its name.
+    /// `None` discards the changes.
+    pub upper: Option<PathBuf>,
+    /// The program and its arguments; the program is looked up in `PATH` of `env` if it has no slash.
+    pub argv: Vec<String>,
+    /// The whole environment, in order; nothing is inherited.
+    pub env: Vec<(String, String)>,
+    /// The working directory, made if missing.
+    pub cwd: PathBuf,
+    /// The user the command runs as: 0 for builds.
+    pub uid: u32,
+    /// The group the command runs as.
+    pub gid: u32,
+    /// Files and folders of the host to see inside, mounted in order.
+    pub mounts: Vec<Mount>,
+    /// The network the command sees.
+    pub network: Network,
+    /// The host name the command sees.
+    pub hostname: String,
+}
+
+impl Job {
+    /// A job that runs `argv` as root over `layers`, in `/`, with an empty environment, the host's network,
+    /// and changes discarded.
+    pub fn new(layers: Vec<PathBuf>, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            layers,
+            upper: None,
+            argv: argv.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            uid: 0,
+            gid: 0,
+            mounts: Vec::new(),
+            network: Network::default(),
+            hostname: "imagespec".to_owned(),
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    /// It exited with a code.
+    Code(u8),
+    /// A signal ended it.
+    Signal(u8),
+}
+
+impl Exit {
+    /// Whether the command succeeded.
+    pub const fn success(self) -> bool {
+        matches!(self, Self::Code(0))
+    }
+
+    /// The exit code a shell would report: 128 and the signal's number where a signal ended the command.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128_u8.saturating_add(signal),
+        }
+    }
+}

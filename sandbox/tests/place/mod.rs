@@ -1,0 +1,158 @@
+//! A folder with a small root file system, for one test and one tier.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use imagespec_core::host::Host;
+use imagespec_oci::layer::{LayerWriter, Metadata};
+use imagespec_sandbox::{Error, Exit, Job, Tier, changes, run, unpack};
+use tokio_util::sync::CancellationToken;
+
+/// An entry of the layer of changes.
+pub(crate) struct Entry {
+    pub(crate) path: String,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+    pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+pub(crate) struct Place {
+    pub(crate) host: Host,
+    pub(crate) tier: Tier,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        imagespec_sandbox::remove_tree(self.folder.path()).unwrap();
+    }
+}
+
+impl Place {
+    pub(crate) fn new(tier: Tier) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let init = std::env::var_os(super::UNPRIVILEGED)
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_imagespec-sandbox-init").into());
+        let host = Host {
+            cache_dir: folder.path().join("cache"),
+            sandbox_init: vec![PathBuf::from(init)],
+            ..Host::default()
+        };
+        let place = Self { host, tier, folder };
+        unpack(&root_file_system()[..], &place.folder("base"), tier).unwrap();
+        place
+    }
+
+    /// An empty folder.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.folder.path().join("upper")
+    }
+
+    /// A job over the root file system that keeps its changes.
+    pub(crate) fn job(&self, argv: &[&str]) -> Job {
+        let mut job = Job::new(vec![self.folder("base")], argv.iter().copied());
+        job.upper = Some(self.upper());
+        job.env = vec![("PATH".into(), "/bin".into())];
+        job
+    }
+
+    pub(crate) async fn run(&self, job: &Job) -> Result<(Exit, Vec<String>), Error> {
+        let mut lines = Vec::new();
+        let cancel = CancellationToken::new();
+        let mut keep = |line: &str| lines.push(line.to_owned());
+        let exit = run(&self.host, job, self.tier, &mut keep, &cancel).await?;
+        Ok((exit, lines))
+    }
+
+    /// The changes as an uncompressed layer.
+    pub(crate) fn layer(&self, exclude: &[PathBuf]) -> Vec<u8> {
+        let parents = |_: &[u8]| Metadata::new(0o755, 0);
+        let mut writer =
+            LayerWriter::new(Vec::new(), imagespec_core::context::Compression::Gzip, parents).unwrap();
+        changes::write(&self.upper(), self.tier, &mut writer, exclude).unwrap();
+        let (bytes, _) = writer.finish().unwrap();
+        let mut tar = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut tar).unwrap();
+        tar
+    }
+
+    /// The entries of the layer of changes, in order.
+    pub(crate) fn changes(&self, exclude: &[PathBuf]) -> Vec<Entry> {
+        let layer = self.layer(exclude);
+        let mut archive = tar::Archive::new(&layer[..]);
+        archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let mut entry = entry.unwrap();
+                let mut xattrs = BTreeMap::new();
+                if let Some(extensions) = entry.pax_extensions().unwrap() {
+                    for extension in extensions.map(Result::unwrap) {
+                        let key = extension.key().unwrap();
+                        if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+                            xattrs.insert(name.to_owned(), extension.value_bytes().to_vec());
+                        }
+                    }
+                }
+                let path = entry.path().unwrap().to_string_lossy().trim_end_matches('/').to_owned();
+                let header = entry.header();
+                let (uid, gid) = (header.uid().unwrap(), header.gid().unwrap());
+                Entry { path, uid, gid, xattrs }
+            })
+            .collect()
+    }
+
+    /// The changes, unpacked into a folder of their own.
+    pub(crate) fn unpack_changes(&self) -> PathBuf {
+        let folder = self.folder("unpacked");
+        unpack(&self.layer(&[])[..], &folder, self.tier).unwrap();
+        folder
+    }
+}
+
+/// A tar of a root file system with busybox, a user, and a link to a folder.
+fn root_file_system() -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, kind: tar::EntryType, mode: u32, owner: u64, content: &[u8], link: &str| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_size(content.len() as u64);
+        if link.is_empty() {
+            tar.append_data(&mut header, path, content).unwrap();
+        } else {
+            tar.append_link(&mut header, path, link).unwrap();
+        }
+    };
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .expect("busybox-static is installed");
+    let busybox = std::fs::read(busybox).unwrap();
+    for folder in ["bin", "etc", "home", "srv", "mnt"] {
+        add(folder, tar::EntryType::Directory, 0o755, 0, b"", "");
+    }
+    add("bin/busybox", tar::EntryType::Regular, 0o755, 0, &busybox, "");
+    for name in [
+        "sh", "echo", "id", "mkdir", "ln", "mkfifo", "chown", "chgrp", "mv", "su", "true", "cat", "rm", "ls",
+        "test", "wc", "sleep", "setsid", "hostname", "pwd", "tr", "mount", "grep", "chmod", "touch", "stat",
+    ] {
+        add(&format!("bin/{name}"), tar::EntryType::Symlink, 0o777, 0, b"", "busybox");
+    }
+    let passwd = b"root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
+    add("etc/passwd", tar::EntryType::Regular, 0o644, 0, passwd, "");
+    add("etc/group", tar::EntryType::Regular, 0o644, 0, b"root:x:0:\nuser:x:1000:\n", "");
+    add("etc/motd", tar::EntryType::Regular, 0o644, 0, b"hello\n", "");
+    add("home/user", tar::EntryType::Directory, 0o755, 1000, b"", "");
+    add("home/user/file", tar::EntryType::Regular, 0o444, 1000, b"old\n", "");
+    add("linked", tar::EntryType::Symlink, 0o777, 0, b"", "/srv");
+    tar.into_inner().unwrap()
+}
