@@ -1,1 +1,3 @@
-//! The conformance suite any imagespec builder can run, and the tests across crates.
+//! What tests across crates, and of builders that live elsewhere, have in common.
+
+pub mod linked;
