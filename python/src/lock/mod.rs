@@ -1,1 +1,37 @@
-//! Locks: which distributions an environment holds, with their hashes.
+//! Locks: which distributions an environment holds, with their hashes. uv resolves; what is chosen is ours to check.
+
+mod cache;
+mod poetry;
+mod pylock;
+mod resolve;
+mod tags;
+
+pub use resolve::{LockRequest, lock};
+pub use tags::Target;
+
+use imagespec_core::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+/// Everything an environment holds, sorted by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    /// The wheels.
+    pub wheels: Vec<LockedWheel>,
+}
+
+/// A wheel, pinned by its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedWheel {
+    /// Normalised name of the distribution.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Name of the wheel's file.
+    pub filename: String,
+    /// Where it is: a URL, or the path of a file.
+    pub location: String,
+    /// Digest of the file.
+    pub digest: Digest,
+    /// Its length in bytes, where the index says.
+    pub size: Option<u64>,
+}

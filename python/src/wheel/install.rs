@@ -354,3 +354,13 @@ fn relative(target: &str, site_packages: &str) -> String {
     };
     inside.map_or_else(|| format!("../../..{}", outside()), str::to_owned)
 }
+
+/// One file of a wheel, at most `limit` bytes, verified by its checksum.
+pub fn extract(wheel: &Path, name: &str, limit: u64) -> Result<Vec<u8>, WheelError> {
+    let zip = Zip::open(fs_err::File::open(wheel)?)?;
+    let entry = zip.entries.iter().find(|entry| entry.name == name);
+    zip.read(
+        entry.ok_or_else(|| WheelError::format(format!("it has no `{name}`")))?,
+        limit,
+    )
+}

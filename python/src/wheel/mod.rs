@@ -7,5 +7,5 @@ mod record;
 mod zip;
 
 pub use error::WheelError;
-pub use install::{Layout, Wheel};
+pub use install::{Layout, Wheel, extract};
 pub use metadata::EntryPoint;

@@ -1,0 +1,132 @@
+//! Which of several wheels suits an interpreter best (platform compatibility tags, packaging.python.org).
+
+use imagespec_core::platform::Platform;
+
+/// The interpreter and the C library that wheels are chosen for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Minor version of Python 3: 11.
+    pub python: u32,
+    /// The platform.
+    pub platform: Platform,
+    /// Version of glibc.
+    pub glibc: (u32, u32),
+}
+
+impl Target {
+    /// The architecture as wheels and uv name it.
+    pub fn architecture(&self) -> &str {
+        match self.platform.architecture.as_str() {
+            "amd64" => "x86_64",
+            "arm64" => "aarch64",
+            "386" => "i686",
+            "arm" => "armv7l",
+            other => other,
+        }
+    }
+
+    /// What uv calls the platform.
+    pub fn uv_platform(&self) -> String {
+        format!(
+            "{}-manylinux_{}_{}",
+            self.architecture(),
+            self.glibc.0,
+            self.glibc.1
+        )
+    }
+
+    /// How well a wheel suits, by its file name; `None` if it does not. Higher is better.
+    pub fn rank(&self, filename: &str) -> Option<(u32, u32, u32)> {
+        let parts: Vec<_> = filename.strip_suffix(".whl")?.split('-').collect();
+        let (build, [python, abi, platform]) = match parts[..] {
+            [_, _, python, abi, platform] => ("", [python, abi, platform]),
+            [_, _, build, python, abi, platform] => (build, [python, abi, platform]),
+            _ => return None,
+        };
+        let mut best = None;
+        for python in python.split('.') {
+            for abi in abi.split('.') {
+                let interpreter = self.interpreter(python, abi);
+                let platform = platform
+                    .split('.')
+                    .filter_map(|platform| self.machine(platform))
+                    .max();
+                best = best.max(interpreter.zip(platform));
+            }
+        }
+        let digits: String = build.chars().take_while(char::is_ascii_digit).collect();
+        best.map(|(interpreter, platform)| (interpreter, platform, digits.parse().unwrap_or(0)))
+    }
+
+    fn interpreter(&self, python: &str, abi: &str) -> Option<u32> {
+        let minor = |prefix: &str| python.strip_prefix(prefix)?.parse::<u32>().ok();
+        let own = format!("cp3{}", self.python);
+        match (minor("cp3"), abi) {
+            (Some(minor), abi) if minor == self.python && abi == own => return Some(4000),
+            (Some(minor), "abi3") if minor <= self.python => return Some(3000 + minor),
+            (Some(minor), "none") if minor == self.python => return Some(2500),
+            _ => {}
+        }
+        match (python, minor("py3")) {
+            ("py3", _) if abi == "none" => Some(1500),
+            (_, Some(minor)) if abi == "none" && minor <= self.python => Some(1000 + minor),
+            _ => None,
+        }
+    }
+
+    fn machine(&self, platform: &str) -> Option<u32> {
+        if platform == "any" {
+            return Some(0);
+        }
+        let rest = platform
+            .strip_suffix(self.architecture())?
+            .strip_suffix('_')?;
+        let version = match rest {
+            "linux" => return Some(1),
+            "manylinux1" => (2, 5),
+            "manylinux2010" => (2, 12),
+            "manylinux2014" => (2, 17),
+            rest => {
+                let (major, minor) = rest.strip_prefix("manylinux_")?.split_once('_')?;
+                (major.parse().ok()?, minor.parse().ok()?)
+            }
+        };
+        (version <= self.glibc).then_some(100 + version.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_specific_wheel_that_fits_wins() {
+        let target = Target {
+            python: 11,
+            platform: Platform::amd64(),
+            glibc: (2, 36),
+        };
+        let worst_to_best = [
+            "a-1-py2.py3-none-any.whl",
+            "a-1-cp39-abi3-manylinux_2_17_x86_64.whl",
+            "a-1-cp311-abi3-manylinux1_x86_64.whl",
+            "a-1-cp311-cp311-manylinux2014_x86_64.whl",
+            "a-1-cp311-cp311-manylinux_2_17_x86_64.manylinux_2_28_x86_64.whl",
+            "a-1-2-cp311-cp311-manylinux_2_28_x86_64.whl",
+        ];
+        let ranks = worst_to_best.map(|name| target.rank(name).expect(name));
+        assert!(ranks.windows(2).all(|pair| pair[0] < pair[1]), "{ranks:?}");
+        for unfit in [
+            "a-1-cp312-cp312-manylinux_2_17_x86_64.whl",
+            "a-1-cp312-abi3-manylinux_2_17_x86_64.whl",
+            "a-1-cp311-cp311-manylinux_2_39_x86_64.whl",
+            "a-1-cp311-cp311-musllinux_1_1_x86_64.whl",
+            "a-1-cp311-cp311-manylinux_2_17_aarch64.whl",
+            "a-1-cp311-cp311-win_amd64.whl",
+            "a-1-py2-none-any.whl",
+            "a.tar.gz",
+        ] {
+            assert_eq!(target.rank(unfit), None, "{unfit}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! uv, which resolves: the machine's, or a pinned one that is fetched by name through the machine's own pip.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use imagespec_core::digest::Digest;
+use imagespec_core::error::BuildError;
+use imagespec_core::host::Host;
+use tokio::process::Command;
+
+use crate::index::redacted;
+use crate::wheel::extract;
+
+/// The version that is fetched, and the oldest that is used.
+pub const VERSION: &str = "0.13.9";
+/// Digests of the wheels of that version: glibc and musl on x86-64, both on ARM, macOS on ARM.
+const WHEELS: [&str; 4] = [
+    "d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19",
+    "2c45530751517d6c3bbc69a19473f6effe47cce047bede01ffd8af7ea7b36b25",
+    "5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe",
+    "66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63",
+];
+
+/// A uv that works.
+#[derive(Debug, Clone)]
+pub struct Uv {
+    path: PathBuf,
+}
+
+impl Uv {
+    /// The machine's uv if it is new enough, else the pinned one, fetched now if it is not cached.
+    pub async fn find(host: &Host) -> Result<Self, BuildError> {
+        for folder in std::env::split_paths(host.variable("PATH").unwrap_or_default()) {
+            let path = folder.join("uv");
+            if path.is_file() && new_enough(&path).await {
+                return Ok(Self { path });
+            }
+        }
+        let cached = host.cache_dir.join("tools").join(format!("uv-{VERSION}"));
+        if !cached.is_file() {
+            fetch(host, &cached).await?;
+        }
+        Ok(Self { path: cached })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs it in a folder with an environment and nothing else. Dropping the future kills it.
+    pub async fn run(
+        &self,
+        arguments: &[String],
+        folder: &Path,
+        env: &BTreeMap<String, String>,
+    ) -> Result<Output, BuildError> {
+        let mut command = Command::new(&self.path);
+        command
+            .args(arguments)
+            .current_dir(folder)
+            .env_clear()
+            .envs(env)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let output = command.output().await;
+        output.map_err(|error| BuildError::unavailable("cannot run uv").caused_by(&error))
+    }
+}
+
+async fn new_enough(path: &Path) -> bool {
+    let output = Command::new(path)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await;
+    let text = output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    let numbers = |text: &str| {
+        text.split('.')
+            .map(|part| part.parse::<u32>().ok())
+            .collect::<Option<Vec<_>>>()
+    };
+    let found = text.split_whitespace().nth(1).and_then(numbers);
+    found.is_some_and(|found| Some(found) >= numbers(VERSION))
+}
+
+/// Downloads the pinned wheel with pip, which checks its digest, and takes the program out of it.
+async fn fetch(host: &Host, to: &Path) -> Result<(), BuildError> {
+    let failed = |error: &std::io::Error| {
+        BuildError::failed("cannot install uv into the cache").caused_by(error)
+    };
+    let tools = to.parent().unwrap_or(Path::new("."));
+    fs_err::create_dir_all(tools).map_err(|error| failed(&error))?;
+    let work = tempfile::Builder::new()
+        .prefix(".uv-")
+        .tempdir_in(tools)
+        .map_err(|error| failed(&error))?;
+    let hashes: Vec<_> = WHEELS
+        .iter()
+        .map(|digest| format!(" --hash=sha256:{digest}"))
+        .collect();
+    fs_err::write(
+        work.path().join("uv.txt"),
+        format!("uv=={VERSION}{}\n", hashes.concat()),
+    )
+    .map_err(|error| failed(&error))?;
+    let mut command = Command::new("python3");
+    command
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--require-hashes",
+        ])
+        .args([
+            "--disable-pip-version-check",
+            "--requirement",
+            "uv.txt",
+            "--dest",
+            "wheels",
+        ])
+        .current_dir(work.path())
+        .env_clear()
+        .envs(&host.variables)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let hint = format!("install uv {VERSION} or newer, or Python 3 with pip, which fetches it");
+    let output = command.output().await;
+    let output = output.map_err(|error| {
+        BuildError::unavailable("there is no uv, and no Python to fetch it with")
+            .hint(&hint)
+            .caused_by(&error)
+    })?;
+    if !output.status.success() {
+        let said = redacted(&String::from_utf8_lossy(&output.stderr));
+        let said = std::io::Error::other(said.trim().to_owned());
+        return Err(BuildError::unavailable("pip cannot fetch uv")
+            .hint(&hint)
+            .caused_by(&said));
+    }
+    let wheels = fs_err::read_dir(work.path().join("wheels")).map_err(|error| failed(&error))?;
+    let wheel = wheels
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .next();
+    let wheel = wheel.ok_or_else(|| BuildError::unavailable("pip fetched no uv").hint(&hint))?;
+    let digest = fs_err::File::open(&wheel)
+        .and_then(|mut file| Digest::of_reader(&mut file))
+        .map_err(|error| failed(&error))?
+        .0;
+    if !WHEELS.contains(&digest.hex().as_str()) {
+        return Err(BuildError::failed(format!(
+            "pip fetched another uv than the pinned one: {digest}"
+        )));
+    }
+    let program = extract(&wheel, &format!("uv-{VERSION}.data/scripts/uv"), 256 << 20)?;
+    install(tools, to, &program).map_err(|error| failed(&error))
+}
+
+fn install(tools: &Path, to: &Path, program: &[u8]) -> std::io::Result<()> {
+    let mut file = tempfile::Builder::new().prefix(".uv-").tempfile_in(tools)?;
+    file.write_all(program)?;
+    #[cfg(unix)]
+    file.as_file()
+        .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    file.as_file().sync_all()?;
+    // Closed before it is named: a program that is open for writing cannot be run.
+    file.into_temp_path()
+        .persist(to)
+        .map_err(|error| error.error)
+}
