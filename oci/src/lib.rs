@@ -2,12 +2,16 @@
 
 pub mod archive;
 pub mod cache;
+pub mod credentials;
 pub mod image;
 pub mod images;
 pub mod layer;
 pub mod layout;
 mod lock;
 pub mod reference;
+pub mod registry;
 pub mod store;
 
 pub use lock::BuildLock;
+pub use reference::{Reference, ReferenceError};
+pub use registry::{Registry, RegistryError};

@@ -1,0 +1,111 @@
+//! Whole images to a registry.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use imagespec_core::digest::Digest;
+use tokio_util::sync::CancellationToken;
+
+use super::{Registry, RegistryError};
+use crate::image::{
+    DOCKER_INDEX, DOCKER_MANIFEST, DOCUMENT_LIMIT, Descriptor, INDEX, MANIFEST, reachable,
+};
+use crate::reference::Reference;
+use crate::store::BlobStore;
+
+/// An image to push.
+#[derive(Clone, Copy)]
+pub struct Push<'a> {
+    /// Where its documents are, and those of its blobs that the registry may lack.
+    pub store: &'a BlobStore,
+    /// Its manifest or index.
+    pub image: &'a Descriptor,
+    /// What to call it; the registry of the name is not looked at.
+    pub reference: &'a Reference,
+    /// Further tags.
+    pub extra_tags: &'a [String],
+    /// Repositories of the same registry that may have a blob already.
+    pub mounts: &'a BTreeMap<Digest, String>,
+    /// How many blobs may be sent at once, at least 1.
+    pub parallelism: usize,
+    /// Told of further bytes that the registry has; in the end of all bytes of [`reachable`]'s blobs but the
+    /// manifests.
+    pub progress: &'a (dyn Fn(u64) + Send + Sync),
+    /// Stops the push. The tags are set last, so that they never name half an image.
+    pub cancel: &'a CancellationToken,
+}
+
+impl fmt::Debug for Push<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Push")
+            .field("image", &self.image.digest)
+            .field("reference", &self.reference)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a push did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// Bytes of blobs that were sent, rather than found there.
+    pub bytes: u64,
+}
+
+impl Registry {
+    /// Pushes an image with all its platforms: blobs, then manifests, then the tags.
+    pub async fn push_image(&self, push: Push<'_>) -> Result<Pushed, RegistryError> {
+        push.cancel
+            .run_until_cancelled(self.push_all(push))
+            .await
+            .unwrap_or(Err(RegistryError::Interrupted))
+    }
+
+    async fn push_all(&self, push: Push<'_>) -> Result<Pushed, RegistryError> {
+        let repository = push.reference.repository.as_str();
+        let (manifests, blobs): (Vec<_>, Vec<_>) = reachable(push.store, push.image)?
+            .into_iter()
+            .partition(is_document);
+        let bytes = futures::stream::iter(blobs)
+            .map(|blob| async move {
+                let from = push.mounts.get(&blob.digest);
+                let from = from.map(String::as_str).filter(|from| *from != repository);
+                self.push_blob(repository, &blob, push.store, from, push.progress)
+                    .await
+            })
+            .buffer_unordered(push.parallelism.max(1))
+            .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })
+            .await?;
+        for manifest in &manifests {
+            let content = push.store.read(&manifest.digest, DOCUMENT_LIMIT)?;
+            let tags = if manifest.digest == push.image.digest {
+                tags(push)
+            } else {
+                vec![manifest.digest.to_string()]
+            };
+            for tag in tags {
+                self.put_manifest(repository, &tag, &manifest.media_type, content.clone())
+                    .await?;
+            }
+        }
+        Ok(Pushed { bytes })
+    }
+}
+
+/// What the image itself is to be called: its tags, or for a reference without one its digest.
+fn tags(push: Push<'_>) -> Vec<String> {
+    let named = match (&push.reference.tag, &push.reference.digest) {
+        (Some(tag), _) => tag.clone(),
+        (None, Some(_)) => push.image.digest.to_string(),
+        (None, None) => "latest".to_owned(),
+    };
+    let extra = push.extra_tags.iter().cloned();
+    std::iter::once(named).chain(extra).collect()
+}
+
+fn is_document(blob: &Descriptor) -> bool {
+    matches!(
+        blob.media_type.as_str(),
+        INDEX | MANIFEST | DOCKER_INDEX | DOCKER_MANIFEST
+    )
+}
