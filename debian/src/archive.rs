@@ -4,7 +4,7 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use imagespec_core::digest::{Digest, Framed};
 use imagespec_core::host::Host;
 use imagespec_http::{Client, HttpError};
@@ -70,7 +70,11 @@ pub struct Suite {
 
 impl Archive {
     /// Reads where the archive is. Contacts nothing.
-    pub fn open(client: Client, host: &Host, options: &ArchiveOptions) -> Result<Self, DebianError> {
+    pub fn open(
+        client: Client,
+        host: &Host,
+        options: &ArchiveOptions,
+    ) -> Result<Self, DebianError> {
         let mut sources = Sources::read(&options.root)?;
         if let Some(mirror) = &options.mirror {
             sources.replace_mirror(mirror);
@@ -104,7 +108,9 @@ impl Archive {
                     architecture: architecture.to_owned(),
                 });
             };
-            let file = self.index_file(source, &pocket.suite(name), &path, sha256, size).await?;
+            let file = self
+                .index_file(source, &pocket.suite(name), &path, sha256, size)
+                .await?;
             index = tokio::task::spawn_blocking(move || read_index(index, &file, &path, pocket))
                 .await
                 .map_err(|error| DebianError::Io(error.into()))??;
@@ -156,10 +162,20 @@ impl Archive {
                 let plain = join(&source.url, &format!("dists/{suite}/Release"))?;
                 let detached = join(&source.url, &format!("dists/{suite}/Release.gpg"))?;
                 let bytes = self.client.fetch(&plain, release::LIMIT).await?;
-                let signature = self.client.fetch(&detached, 1 << 20).await.map_err(|error| {
-                    if is_absent(&error) { refused("it is not signed".into()) } else { error.into() }
-                })?;
-                keyring.check_detached(&bytes, &signature).map_err(refused)?;
+                let signature = self
+                    .client
+                    .fetch(&detached, 1 << 20)
+                    .await
+                    .map_err(|error| {
+                        if is_absent(&error) {
+                            refused("it is not signed".into())
+                        } else {
+                            error.into()
+                        }
+                    })?;
+                keyring
+                    .check_detached(&bytes, &signature)
+                    .map_err(refused)?;
                 String::from_utf8_lossy(&bytes).into_owned()
             }
             Err(error) => return Err(error.into()),
@@ -187,7 +203,11 @@ impl Archive {
         let by_name = format!("dists/{suite}/{path}");
         for address in [by_hash, by_name] {
             let url = join(&source.url, &address)?;
-            match self.client.download(&url, Some(&sha256), Some(size), &file, &|_| {}).await {
+            match self
+                .client
+                .download(&url, Some(&sha256), Some(size), &file, &|_| {})
+                .await
+            {
                 Err(error) if is_absent(&error) => {}
                 result => {
                     result?;
@@ -209,9 +229,11 @@ impl Archive {
         progress: &(dyn Fn(u64) + Sync),
         cancel: &CancellationToken,
     ) -> Result<Vec<PathBuf>, DebianError> {
-        let all = stream::iter(packages.iter().map(|package| self.fetch_one(package, progress)))
+        // Boxed and collected: the compiler cannot see that a stream of borrowing futures may change threads.
+        let each: Vec<_> = packages.iter().map(|package| self.fetch_one(package, progress).boxed()).collect();
+        let all = stream::iter(each)
             .buffered(PARALLEL)
-            .try_collect();
+        .try_collect();
         tokio::select! {
             () = cancel.cancelled() => Err(DebianError::Interrupted),
             files = all => files,
@@ -243,7 +265,11 @@ impl Archive {
                 progress(done.saturating_sub(before));
             };
             let (digest, size) = (Some(&package.sha256), Some(package.size));
-            match self.client.download(&url, digest, size, &file, &report).await {
+            match self
+                .client
+                .download(&url, digest, size, &file, &report)
+                .await
+            {
                 Ok(_) => return Ok(file),
                 Err(error) => last = error.into(),
             }
@@ -253,7 +279,9 @@ impl Archive {
 
     /// Where the file of a package is, or will be, in the cache.
     pub fn package_file(&self, package: &Package) -> PathBuf {
-        self.cache.join("packages").join(format!("{}.deb", package.sha256.hex()))
+        self.cache
+            .join("packages")
+            .join(format!("{}.deb", package.sha256.hex()))
     }
 }
 
@@ -273,7 +301,9 @@ impl Suite {
 }
 
 fn is_absent(error: &HttpError) -> bool {
-    error.status().is_some_and(|status| matches!(status.as_u16(), 404 | 410))
+    error
+        .status()
+        .is_some_and(|status| matches!(status.as_u16(), 404 | 410))
 }
 
 fn join(root: &Url, path: &str) -> Result<Url, DebianError> {
@@ -283,10 +313,19 @@ fn join(root: &Url, path: &str) -> Result<Url, DebianError> {
     })
 }
 
-fn read_index(mut index: Index, file: &Path, name: &str, pocket: Pocket) -> Result<Index, DebianError> {
+fn read_index(
+    mut index: Index,
+    file: &Path,
+    name: &str,
+    pocket: Pocket,
+) -> Result<Index, DebianError> {
     let file = fs_err::File::open(file)?;
     let reader: Box<dyn Read> = if name.ends_with(".xz") {
-        Box::new(lzma_rust2::XzReader::new_mem_limit(BufReader::new(file), true, XZ_MEMORY))
+        Box::new(lzma_rust2::XzReader::new_mem_limit(
+            BufReader::new(file),
+            true,
+            XZ_MEMORY,
+        ))
     } else {
         Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(file)))
     };

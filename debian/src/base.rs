@@ -7,7 +7,11 @@ use crate::error::DebianError;
 use crate::package::Package;
 
 /// Suites by the Python they have.
-const SUITES: [(&str, &str); 3] = [("3.9", "bullseye"), ("3.11", "bookworm"), ("3.13", "trixie")];
+const SUITES: [(&str, &str); 3] = [
+    ("3.9", "bullseye"),
+    ("3.11", "bookworm"),
+    ("3.13", "trixie"),
+];
 /// The suite when no Python is asked for.
 pub const DEFAULT_SUITE: &str = "bookworm";
 /// What a base has beside everything essential and required.
@@ -61,17 +65,19 @@ pub fn python_of(suite: &str) -> Option<&'static str> {
 
 /// What Debian calls the architecture of a platform, where it has one.
 pub fn architecture(platform: &Platform) -> Option<&'static str> {
-    Some(match (platform.architecture.as_str(), platform.variant.as_deref()) {
-        ("amd64", None) => "amd64",
-        ("arm64", None) => "arm64",
-        ("arm", Some("v7")) => "armhf",
-        ("arm", Some("v6" | "v5")) => "armel",
-        ("386", None) => "i386",
-        ("ppc64le", None) => "ppc64el",
-        ("s390x", None) => "s390x",
-        ("riscv64", None) => "riscv64",
-        _ => return None,
-    })
+    Some(
+        match (platform.architecture.as_str(), platform.variant.as_deref()) {
+            ("amd64", None) => "amd64",
+            ("arm64", None) => "arm64",
+            ("arm", Some("v7")) => "armhf",
+            ("arm", Some("v6" | "v5")) => "armel",
+            ("386", None) => "i386",
+            ("ppc64le", None) => "ppc64el",
+            ("s390x", None) => "s390x",
+            ("riscv64", None) => "riscv64",
+            _ => return None,
+        },
+    )
 }
 
 /// The multiarch name of an architecture: `x86_64-linux-gnu`.
@@ -110,7 +116,11 @@ impl Suite {
             .filter(|candidate| candidate.package.essential || candidate.rank() == 0)
             .map(|candidate| candidate.package.name.clone())
             .collect();
-        let there = |name: &&&str| index.latest().any(|candidate| candidate.package.name == **name);
+        let there = |name: &&&str| {
+            index
+                .latest()
+                .any(|candidate| candidate.package.name == **name)
+        };
         names.extend(WANTED.iter().filter(there).map(|name| (*name).to_owned()));
         names.sort();
         names.dedup();

@@ -56,7 +56,10 @@ pub(crate) fn closure(
 ) -> Result<Vec<Package>, DebianError> {
     let mut closure = Closure {
         index,
-        installed: installed.iter().map(|one| (one.name.as_str(), one)).collect(),
+        installed: installed
+            .iter()
+            .map(|one| (one.name.as_str(), one))
+            .collect(),
         chosen: BTreeMap::new(),
         queue: VecDeque::new(),
     };
@@ -204,7 +207,13 @@ impl<'a> Closure<'a> {
             package: name.to_owned(),
             relation,
         };
-        for relation in candidate.relations().depends().map_err(unsatisfied)?.iter().flatten() {
+        for relation in candidate
+            .relations()
+            .depends()
+            .map_err(unsatisfied)?
+            .iter()
+            .flatten()
+        {
             let needed = self.chosen.iter().find(|(other, candidate)| {
                 ***other == *relation.name || candidate.relations().provide(relation)
             });

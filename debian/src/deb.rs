@@ -144,7 +144,12 @@ impl Deb {
                 ruzstd::decoding::StreamingDecoder::new_with_max_window_size(raw, ZSTD_WINDOW)
                     .map_err(|error| refused(&self.path, &error.to_string()))?,
             ),
-            other => return Err(refused(&self.path, &format!("unknown compression `{other}`"))),
+            other => {
+                return Err(refused(
+                    &self.path,
+                    &format!("unknown compression `{other}`"),
+                ));
+            }
         };
         let mut archive = tar::Archive::new(BufReader::with_capacity(64 << 10, plain.take(limit)));
         let damaged = |error: io::Error| refused(&self.path, &error.to_string());
@@ -173,7 +178,8 @@ impl Deb {
             EntryType::Directory => Kind::Directory,
             EntryType::Symlink => Kind::Symlink(link()?.into_owned()),
             EntryType::Link => Kind::Hardlink(
-                inside(&link()?).ok_or_else(|| refused(&self.path, "it has a link out of the root"))?,
+                inside(&link()?)
+                    .ok_or_else(|| refused(&self.path, "it has a link out of the root"))?,
             ),
             EntryType::XGlobalHeader => return Ok(None),
             _ => return Err(refused(&self.path, "it has a device")),
@@ -182,7 +188,8 @@ impl Deb {
             return Err(refused(&self.path, "its root is not a folder"));
         }
         let id = |id: io::Result<u64>| {
-            u32::try_from(id.map_err(damaged)?).map_err(|_| refused(&self.path, "it has an owner out of range"))
+            u32::try_from(id.map_err(damaged)?)
+                .map_err(|_| refused(&self.path, "it has an owner out of range"))
         };
         Ok(Some(Entry {
             path,
@@ -234,9 +241,14 @@ fn members(file: &mut (impl Read + Seek)) -> io::Result<Vec<(String, u64, u64)>>
         file.seek(SeekFrom::Start(at))?;
         file.read_exact(&mut header)?;
         let text = |range: std::ops::Range<usize>| {
-            std::str::from_utf8(&header[range]).map(str::trim).unwrap_or_default().to_owned()
+            std::str::from_utf8(&header[range])
+                .map(str::trim)
+                .unwrap_or_default()
+                .to_owned()
         };
-        let size: u64 = text(48..58).parse().map_err(|_| invalid("a member has no size"))?;
+        let size: u64 = text(48..58)
+            .parse()
+            .map_err(|_| invalid("a member has no size"))?;
         if header[58..] != *b"`\n" || size > end - at - 60 {
             return Err(invalid("a member is damaged"));
         }
@@ -254,7 +266,14 @@ mod tests {
     fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
         let mut bytes = AR_MAGIC.to_vec();
         for (name, content) in members {
-            let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len());
+            let header = format!(
+                "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n",
+                0,
+                0,
+                0,
+                "100644",
+                content.len()
+            );
             bytes.extend(header.as_bytes());
             bytes.extend(*content);
             bytes.resize(bytes.len() + content.len() % 2, b'\n');
@@ -289,14 +308,24 @@ mod tests {
     }
 
     fn package(data: &[u8]) -> Vec<u8> {
-        ar(&[("debian-binary", b"2.0\n"), ("control.tar", &[0; 1024]), ("data.tar", data)])
+        ar(&[
+            ("debian-binary", b"2.0\n"),
+            ("control.tar", &[0; 1024]),
+            ("data.tar", data),
+        ])
     }
 
     #[test]
     fn entries_are_read_relative_to_the_root() {
-        let found = entries(&package(&tar_of("./usr/bin/", EntryType::Directory, None))).expect("entries");
+        let found =
+            entries(&package(&tar_of("./usr/bin/", EntryType::Directory, None))).expect("entries");
         assert_eq!(found[0].path, b"usr/bin");
-        let found = entries(&package(&tar_of("./a", EntryType::Symlink, Some("../../etc")))).expect("entries");
+        let found = entries(&package(&tar_of(
+            "./a",
+            EntryType::Symlink,
+            Some("../../etc"),
+        )))
+        .expect("entries");
         assert_eq!(found[0].kind, Kind::Symlink(b"../../etc".to_vec()));
     }
 
@@ -321,7 +350,11 @@ mod tests {
             b"!<arch>\n".as_slice(),
             b"PK\x03\x04".as_slice(),
             &ar(&[("debian-binary", b"2.0\n"), ("data.tar", b"")]),
-            &ar(&[("debian-binary", b"2.0\n"), ("control.tar", b""), ("data.tar.bz2", b"")]),
+            &ar(&[
+                ("debian-binary", b"2.0\n"),
+                ("control.tar", b""),
+                ("data.tar.bz2", b""),
+            ]),
         ] {
             assert!(entries(wrong).is_err());
         }

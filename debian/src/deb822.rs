@@ -56,7 +56,8 @@ pub fn read(
     let mut size = 0;
     loop {
         line.clear();
-        let count = io::Read::take(&mut *input, PARAGRAPH_LIMIT as u64).read_until(b'\n', &mut line)?;
+        let count =
+            io::Read::take(&mut *input, PARAGRAPH_LIMIT as u64).read_until(b'\n', &mut line)?;
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\n', '\r']);
         if text.trim().is_empty() {

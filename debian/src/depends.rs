@@ -60,9 +60,9 @@ impl Operator {
 impl Relation {
     /// Whether `version` of a package satisfies the restriction.
     pub fn allows(&self, version: &str) -> bool {
-        self.version.as_ref().is_none_or(|(operator, wanted)| {
-            operator.allows(version::compare(version, wanted))
-        })
+        self.version
+            .as_ref()
+            .is_none_or(|(operator, wanted)| operator.allows(version::compare(version, wanted)))
     }
 
     /// Whether the qualifier can mean a package of `architecture`.
@@ -148,8 +148,9 @@ mod tests {
 
     #[test]
     fn a_field_reads_as_groups_of_alternatives() {
-        let groups = parse("libc6 (>= 2.34), debconf (>= 0.5) | debconf-2.0,\n python3:any (<<3.12)")
-            .expect("relations");
+        let groups =
+            parse("libc6 (>= 2.34), debconf (>= 0.5) | debconf-2.0,\n python3:any (<<3.12)")
+                .expect("relations");
         let shown: Vec<Vec<String>> = groups
             .iter()
             .map(|group| group.iter().map(ToString::to_string).collect())

@@ -122,7 +122,9 @@ impl Candidate {
             pocket,
             filename: safe.then_some(filename)?,
             size: paragraph.get("Size")?.parse().ok()?,
-            sha256: format!("sha256:{}", paragraph.get("SHA256")?).parse().ok()?,
+            sha256: format!("sha256:{}", paragraph.get("SHA256")?)
+                .parse()
+                .ok()?,
             essential: paragraph.get("Essential") == Some("yes"),
             priority: owned("Priority").unwrap_or_else(|| "optional".to_owned()),
         };
@@ -211,7 +213,9 @@ impl Index {
 
     /// The latest version of every package.
     pub(crate) fn latest(&self) -> impl Iterator<Item = &Candidate> {
-        self.candidates.values().filter_map(|versions| versions.first())
+        self.candidates
+            .values()
+            .filter_map(|versions| versions.first())
     }
 
     /// Names that look like `name`, the likeliest first.
@@ -223,6 +227,10 @@ impl Index {
             .filter(|(score, _)| *score > 0.85)
             .collect();
         scored.sort_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(right.1)));
-        scored.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
+        scored
+            .into_iter()
+            .take(3)
+            .map(|(_, name)| name.to_owned())
+            .collect()
     }
 }

@@ -53,8 +53,8 @@ impl Keyring {
     /// the signature covers is returned.
     pub fn open_clear_signed(&self, bytes: &[u8]) -> Result<String, String> {
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
-        let (message, _) = CleartextSignedMessage::from_string(text)
-            .map_err(|_| "it is not signed".to_owned())?;
+        let (message, _) =
+            CleartextSignedMessage::from_string(text).map_err(|_| "it is not signed".to_owned())?;
         let signed = message.signed_text();
         self.check(message.signatures().iter(), signed.as_bytes())?;
         Ok(signed.replace("\r\n", "\n"))
@@ -79,7 +79,11 @@ impl Keyring {
         let now = u64::from(Timestamp::now().as_secs());
         let mut issuers = Vec::new();
         for signature in signatures.filter(|signature| is_strong(signature)) {
-            if self.0.iter().any(|key| verifies(key, signature, content, now)) {
+            if self
+                .0
+                .iter()
+                .any(|key| verifies(key, signature, content, now))
+            {
                 return Ok(());
             }
             issuers.extend(signature.issuer_key_id().iter().map(ToString::to_string));
@@ -115,7 +119,8 @@ fn verifies(key: &SignedPublicKey, signature: &Signature, content: &[u8], now: u
     }
     let own = key.details.users.iter().flat_map(|user| &user.signatures);
     let own = own.chain(&key.details.direct_signatures).filter(|own| {
-        own.issuer_fingerprint().is_empty() || own.issuer_fingerprint().contains(&&key.fingerprint())
+        own.issuer_fingerprint().is_empty()
+            || own.issuer_fingerprint().contains(&&key.fingerprint())
     });
     if !is_alive(&key.primary_key, own, now) {
         return false;
@@ -124,7 +129,10 @@ fn verifies(key: &SignedPublicKey, signature: &Signature, content: &[u8], now: u
         return key.details.verify_bindings(&key.primary_key).is_ok();
     }
     key.public_subkeys.iter().any(|subkey| {
-        subkey.signatures.iter().any(|binding| binding.key_flags().sign())
+        subkey
+            .signatures
+            .iter()
+            .any(|binding| binding.key_flags().sign())
             && is_alive(&subkey.key, subkey.signatures.iter(), now)
             && signature.verify(&subkey.key, content).is_ok()
             && subkey.verify_bindings(&key.primary_key).is_ok()
@@ -133,9 +141,9 @@ fn verifies(key: &SignedPublicKey, signature: &Signature, content: &[u8], now: u
 
 fn has_expired(signature: &Signature, now: u64) -> bool {
     let created = signature.created().map_or(0, Timestamp::as_secs);
-    signature
-        .signature_expiration_time()
-        .is_some_and(|after| after.as_secs() != 0 && u64::from(created) + u64::from(after.as_secs()) < now)
+    signature.signature_expiration_time().is_some_and(|after| {
+        after.as_secs() != 0 && u64::from(created) + u64::from(after.as_secs()) < now
+    })
 }
 
 /// Whether the latest of a key's own signatures lets it live until now.

@@ -42,7 +42,14 @@ impl Group {
     fn of(package: &Package) -> Self {
         let name = package.name.as_str();
         let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
-        if starts(&["libc6", "libc-bin", "libgcc-s1", "libcrypt1", "gcc-", "libstdc++6"]) {
+        if starts(&[
+            "libc6",
+            "libc-bin",
+            "libgcc-s1",
+            "libcrypt1",
+            "gcc-",
+            "libstdc++6",
+        ]) {
             Self::Libc
         } else if starts(&["python3", "libpython3"]) {
             Self::Python
@@ -66,7 +73,11 @@ impl Group {
 /// The layers of a base's packages.
 pub fn group(packages: &[Package]) -> Vec<LayerPlan> {
     let groups = [Group::Libc, Group::Essential, Group::Python, Group::Rest];
-    let of = |group: Group| packages.iter().filter(move |package| Group::of(package) == group);
+    let of = |group: Group| {
+        packages
+            .iter()
+            .filter(move |package| Group::of(package) == group)
+    };
     let plans = groups
         .into_iter()
         .map(|group| (group, of(group).cloned().collect::<Vec<_>>()));
@@ -106,8 +117,14 @@ pub fn write<W: Write>(
     cancel: &CancellationToken,
 ) -> Result<(), DebianError> {
     if plan.links {
-        let architecture = plan.members.iter().map(|package| package.architecture.as_str());
-        let architecture = architecture.clone().find(|name| *name != "all").unwrap_or("all");
+        let architecture = plan
+            .members
+            .iter()
+            .map(|package| package.architecture.as_str());
+        let architecture = architecture
+            .clone()
+            .find(|name| *name != "all")
+            .unwrap_or("all");
         for (link, target) in merged::links(architecture) {
             layer.directory(target, &Metadata::new(0o755, 0))?;
             layer.symlink(link, target, &Metadata::new(0o777, 0))?;
@@ -159,5 +176,8 @@ pub(crate) fn directory(path: &[u8], own: Metadata) -> Metadata {
     if (mode, uid, gid) == (0o755, 0, 0) {
         return own;
     }
-    Metadata { gid, ..Metadata::new(mode, uid) }
+    Metadata {
+        gid,
+        ..Metadata::new(mode, uid)
+    }
 }

@@ -18,8 +18,8 @@ pub mod sources;
 pub mod state;
 pub mod version;
 
-pub use base::{BaseRequest, suite_for_python};
 pub use archive::{Archive, ArchiveOptions, Suite};
+pub use base::{BaseRequest, suite_for_python};
 pub use closure::Installed;
 pub use error::DebianError;
 pub use layers::LayerPlan;

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 /// Folders of the root that are links onto `/usr`.
-const MERGED: [&[u8]; 7] = [b"bin", b"lib", b"lib32", b"lib64", b"libo32", b"libx32", b"sbin"];
+const MERGED: [&[u8]; 7] = [
+    b"bin", b"lib", b"lib32", b"lib64", b"libo32", b"libx32", b"sbin",
+];
 
 /// What dpkg is told to leave out, so that it does so too when it installs into the image: dpkg.cfg(5).
 pub(crate) const DPKG_CONFIGURATION: &str = "\
@@ -20,8 +22,11 @@ path-exclude /usr/share/man/*
 
 /// The links of the root of an architecture, and what they point to.
 pub(crate) fn links(architecture: &str) -> Vec<(&'static [u8], &'static [u8])> {
-    let mut links: Vec<(&[u8], &[u8])> =
-        vec![(b"bin", b"usr/bin"), (b"lib", b"usr/lib"), (b"sbin", b"usr/sbin")];
+    let mut links: Vec<(&[u8], &[u8])> = vec![
+        (b"bin", b"usr/bin"),
+        (b"lib", b"usr/lib"),
+        (b"sbin", b"usr/sbin"),
+    ];
     if matches!(architecture, "amd64" | "ppc64el") {
         links.push((b"lib64", b"usr/lib64"));
     }
@@ -36,7 +41,10 @@ pub(crate) fn is_link(path: &[u8]) -> bool {
 /// Where a package's path really is.
 pub(crate) fn path(path: &[u8]) -> Cow<'_, [u8]> {
     let first = path.split(|byte| *byte == b'/').next().unwrap_or_default();
-    for (link, target) in [(&b"var/lock/"[..], &b"run/lock/"[..]), (b"var/run/", b"run/")] {
+    for (link, target) in [
+        (&b"var/lock/"[..], &b"run/lock/"[..]),
+        (b"var/run/", b"run/"),
+    ] {
         if let Some(rest) = path.strip_prefix(link) {
             return Cow::Owned([target, rest].concat());
         }
@@ -57,11 +65,13 @@ pub(crate) fn is_excluded(path: &[u8]) -> bool {
         // The folder of a package's copyright file, or a link to that of another package.
         return rest.contains(&b'/') && !rest.ends_with(b"/copyright");
     }
-    ["groff", "info", "linda", "lintian", "locale", "man"].iter().any(|folder| {
-        path.strip_prefix(b"usr/share/")
-            .and_then(|rest| rest.strip_prefix(folder.as_bytes()))
-            .is_some_and(|rest| rest.starts_with(b"/"))
-    })
+    ["groff", "info", "linda", "lintian", "locale", "man"]
+        .iter()
+        .any(|folder| {
+            path.strip_prefix(b"usr/share/")
+                .and_then(|rest| rest.strip_prefix(folder.as_bytes()))
+                .is_some_and(|rest| rest.starts_with(b"/"))
+        })
 }
 
 #[cfg(test)]

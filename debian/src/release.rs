@@ -34,7 +34,10 @@ impl Release {
         };
         let field = |name: &str| paragraph.get(name).unwrap_or_default().to_owned();
         let mut files = BTreeMap::new();
-        for line in field("SHA256").lines().filter(|line| !line.trim().is_empty()) {
+        for line in field("SHA256")
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+        {
             let mut words = line.split_whitespace();
             let (Some(digest), Some(size), Some(name)) = (words.next(), words.next(), words.next())
             else {
@@ -68,7 +71,8 @@ impl Release {
         let (Some(now), Some(valid_until)) = (now, &self.valid_until) else {
             return Ok(());
         };
-        let until = date(valid_until).ok_or_else(|| format!("its date is damaged: `{valid_until}`"))?;
+        let until =
+            date(valid_until).ok_or_else(|| format!("its date is damaged: `{valid_until}`"))?;
         if until < now {
             return Err(format!("it was valid until {valid_until}"));
         }
@@ -99,11 +103,18 @@ fn date(text: &str) -> Option<SystemTime> {
     if !(1970..=9999).contains(&year) || !(1..=31).contains(&day) {
         return None;
     }
-    let mut clock = time.split(':').map(|part| part.parse::<u64>().ok().filter(|part| *part < 61));
+    let mut clock = time
+        .split(':')
+        .map(|part| part.parse::<u64>().ok().filter(|part| *part < 61));
     let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
     // Howard Hinnant's days_from_civil, for dates after 1970.
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let (year, month) = if month <= 2 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
+    let days =
+        year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
     UNIX_EPOCH.checked_add(Duration::from_secs(
         days * 86_400 + hour * 3600 + minute * 60 + second,
     ))
@@ -146,8 +157,15 @@ mod tests {
 
     #[test]
     fn leap_days_count() {
-        let seconds = |text| date(text).and_then(|date| date.duration_since(UNIX_EPOCH).ok()).map(|d| d.as_secs());
-        assert_eq!(seconds("Thu, 29 Feb 2024 00:00:00 UTC"), Some(1_709_164_800));
+        let seconds = |text| {
+            date(text)
+                .and_then(|date| date.duration_since(UNIX_EPOCH).ok())
+                .map(|d| d.as_secs())
+        };
+        assert_eq!(
+            seconds("Thu, 29 Feb 2024 00:00:00 UTC"),
+            Some(1_709_164_800)
+        );
         assert_eq!(seconds("Thu, 01 Jan 1970 00:00:01 UTC"), Some(1));
         assert_eq!(seconds("Thu, 01 Foo 1970 00:00:01 UTC"), None);
     }

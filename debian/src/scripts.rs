@@ -8,7 +8,13 @@ use crate::error::DebianError;
 use crate::package::Package;
 
 /// Packages of the base, whose scripts the declared tables of `state` stand in for.
-const HANDLED: [&str; 5] = ["ca-certificates", "netbase", "media-types", "tzdata", "libc6"];
+const HANDLED: [&str; 5] = [
+    "ca-certificates",
+    "netbase",
+    "media-types",
+    "tzdata",
+    "libc6",
+];
 
 /// Commands without effect in an image that is being made: byte-compilation (done for the image as a whole),
 /// the loader's cache (the state has it), services (nothing runs), files of versions that were never there.
@@ -25,9 +31,7 @@ const IDLE: [&str; 9] = [
 ];
 
 /// Words of a shell script that do nothing of themselves.
-const WORDS: [&str; 12] = [
-    "if", "then", "else", "elif", "fi", "case", "esac", "set", "true", ":", ";;", "}",
-];
+const WORDS: [&str; 7] = ["then", "else", "fi", "esac", "true", ":", ";;"];
 
 /// The packages among `packages` whose scripts have to be run, in their order; `file` says where the file of
 /// a package is. Blocking.
@@ -36,7 +40,10 @@ pub fn needing_scripts<'a>(
     file: &dyn Fn(&Package) -> PathBuf,
 ) -> Result<Vec<&'a Package>, DebianError> {
     let mut needing = Vec::new();
-    for package in packages.iter().filter(|package| !HANDLED.contains(&package.name.as_str())) {
+    for package in packages
+        .iter()
+        .filter(|package| !HANDLED.contains(&package.name.as_str()))
+    {
         let control = Deb::open(&file(package), package)?.control()?;
         let matters = ["preinst", "postinst", "config"].iter().any(|name| {
             control
@@ -64,34 +71,54 @@ fn is_idle(script: &str) -> bool {
 }
 
 fn is_idle_line(line: &str) -> bool {
-    let mut words = line.split_whitespace();
-    let Some(first) = words.next() else {
-        return true;
-    };
-    let substitutes = line.contains("$(") || line.contains('`') || line.contains('>') && !is_silenced(line);
-    if substitutes {
+    let line = [
+        "2>/dev/null",
+        "2>&1",
+        ">/dev/null",
+        "> /dev/null",
+        "|| true",
+    ]
+    .iter()
+    .fold(line.to_owned(), |line, silence| line.replace(silence, ""));
+    let line = line.trim();
+    if line.contains(['`', '>', '<']) || line.contains("$(") {
         return false;
     }
-    if IDLE.contains(&first) {
-        return !line.contains(['|', ';', '&']) || line.ends_with("|| true");
+    let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let rest = rest.trim();
+    match first {
+        "if" | "elif" => rest
+            .strip_suffix("then")
+            .and_then(|test| test.trim_end().strip_suffix(';'))
+            .is_some_and(|test| test.split("&&").flat_map(|test| test.split("||")).all(asks)),
+        "case" => rest.ends_with(" in") && is_single(rest),
+        "set" => is_single(rest),
+        _ if IDLE.contains(&first) => is_single(rest),
+        _ if WORDS.contains(&first) => rest.is_empty(),
+        // A pattern of `case`.
+        _ => line.strip_suffix(')').is_some_and(|pattern| {
+            let of_pattern = |byte: u8| byte.is_ascii_lowercase() || b"|-* ".contains(&byte);
+            pattern.bytes().all(of_pattern)
+        }),
     }
-    if WORDS.contains(&first) {
-        // A condition may test, or ask whether a program is there; anything else is not understood.
-        let rest: Vec<&str> = words.collect();
-        let asks = rest.is_empty()
-            || ["if", "elif"].contains(&first)
-                && rest.first().is_some_and(|word| ["[", "test", "which", "command", "deb-systemd-helper"].contains(word))
-            || first == "case" && rest.last() == Some(&"in")
-            || first == "set";
-        return asks;
-    }
-    // A pattern of `case`.
-    line.ends_with(')') && line.bytes().all(|byte| byte.is_ascii_lowercase() || b"|-*) ".contains(&byte))
 }
 
-fn is_silenced(line: &str) -> bool {
-    let left = line.replace(">/dev/null", "").replace("> /dev/null", "").replace("2>&1", "");
-    !left.contains('>')
+/// Whether a command only looks: a test, or whether a program is there.
+fn asks(command: &str) -> bool {
+    let command = command.trim().trim_start_matches("! ");
+    let asking = [
+        "[ ",
+        "test ",
+        "which ",
+        "command -v ",
+        "deb-systemd-helper ",
+    ];
+    asking.iter().any(|start| command.starts_with(start)) && is_single(command)
+}
+
+/// Whether nothing in a command starts another.
+fn is_single(command: &str) -> bool {
+    !command.contains([';', '&', '|', '{', '('])
 }
 
 #[cfg(test)]
@@ -103,7 +130,9 @@ mod tests {
         assert!(is_idle(
             "#!/bin/sh\nset -e\n# Automatically added by dh_python3\nif which py3compile >/dev/null 2>&1; then\n\tpy3compile -p python3-x\nfi\n"
         ));
-        assert!(is_idle("#!/bin/sh\nset -e\ncase \"$1\" in\nconfigure|abort-upgrade)\nldconfig\n;;\nesac\nexit 0\n"));
+        assert!(is_idle(
+            "#!/bin/sh\nset -e\ncase \"$1\" in\nconfigure|abort-upgrade)\nldconfig\n;;\nesac\nexit 0\n"
+        ));
     }
 
     #[test]

@@ -124,11 +124,7 @@ impl Sources {
 
     /// The sources where a pocket of a suite may be: those that name it, then those that have the same
     /// pocket of another suite.
-    pub(crate) fn for_pocket(
-        &self,
-        suite: &str,
-        pocket: Pocket,
-    ) -> impl Iterator<Item = &Source> {
+    pub(crate) fn for_pocket(&self, suite: &str, pocket: Pocket) -> impl Iterator<Item = &Source> {
         let wanted = pocket.suite(suite);
         let like = self.sources.iter().filter(move |source| source.has(pocket));
         let (mut named, others): (Vec<_>, Vec<_>) =
@@ -206,7 +202,10 @@ fn web(url: &str) -> Option<Url> {
 /// `deb [options] url suite components…`; anything else is no source of packages.
 fn one_line(line: &str) -> Option<Vec<Source>> {
     let line = line.split('#').next()?.trim();
-    let rest = line.strip_prefix("deb")?.strip_prefix([' ', '\t'])?.trim_start();
+    let rest = line
+        .strip_prefix("deb")?
+        .strip_prefix([' ', '\t'])?
+        .trim_start();
     let (options, rest) = match rest.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,
         None => ("", rest),
@@ -232,7 +231,13 @@ fn signed_by(value: &str) -> SignedBy {
         let lines: Vec<&str> = value
             .trim_start()
             .lines()
-            .map(|line| if line.trim() == "." { "" } else { line.trim_end() })
+            .map(|line| {
+                if line.trim() == "." {
+                    ""
+                } else {
+                    line.trim_end()
+                }
+            })
             .collect();
         return SignedBy::Inline(lines.join("\n") + "\n");
     }
@@ -263,7 +268,9 @@ fn paragraphs(path: &Path, text: &str) -> Result<Vec<Source>, DebianError> {
         if disabled || !has("Types", "deb") || !has("Components", "main") {
             continue;
         }
-        let keys = paragraph.get("Signed-By").map_or(SignedBy::Default, signed_by);
+        let keys = paragraph
+            .get("Signed-By")
+            .map_or(SignedBy::Default, signed_by);
         for url in words("URIs").iter().filter_map(|url| web(url)) {
             sources.push(Source {
                 url,
@@ -295,7 +302,11 @@ mod tests {
         )
         .expect("a file");
         let read = Sources::read(root.path()).expect("sources");
-        let urls: Vec<&str> = read.sources.iter().map(|source| source.url.as_str()).collect();
+        let urls: Vec<&str> = read
+            .sources
+            .iter()
+            .map(|source| source.url.as_str())
+            .collect();
         assert_eq!(
             urls,
             [
@@ -304,7 +315,10 @@ mod tests {
                 "http://c.example/debian/"
             ]
         );
-        assert_eq!(read.sources[0].signed_by, SignedBy::Files(vec!["/k.gpg".into()]));
+        assert_eq!(
+            read.sources[0].signed_by,
+            SignedBy::Files(vec!["/k.gpg".into()])
+        );
         assert_eq!(
             read.sources[1].signed_by,
             SignedBy::Inline("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n".into())
@@ -315,8 +329,14 @@ mod tests {
 
     #[test]
     fn the_machine_may_accept_old_releases() {
-        assert_eq!(valid_until_setting(r#"Acquire::Check-Valid-Until "false";"#), Some(false));
-        assert_eq!(valid_until_setting(r#"Acquire::Check-Valid-Until "true";"#), Some(true));
+        assert_eq!(
+            valid_until_setting(r#"Acquire::Check-Valid-Until "false";"#),
+            Some(false)
+        );
+        assert_eq!(
+            valid_until_setting(r#"Acquire::Check-Valid-Until "true";"#),
+            Some(true)
+        );
         assert_eq!(valid_until_setting("# Acquire::Check-Valid-Until"), None);
     }
 }

@@ -87,7 +87,12 @@ mod tests {
             assert_eq!(compare(older, newer), Ordering::Less, "{older} {newer}");
             assert_eq!(compare(newer, older), Ordering::Greater, "{newer} {older}");
         }
-        for (left, right) in [("1.0", "1.0-0"), ("0:1", "1"), ("1.01", "1.1"), ("1a00", "1a0")] {
+        for (left, right) in [
+            ("1.0", "1.0-0"),
+            ("0:1", "1"),
+            ("1.01", "1.1"),
+            ("1a00", "1a0"),
+        ] {
             assert_eq!(compare(left, right), Ordering::Equal, "{left} {right}");
         }
     }

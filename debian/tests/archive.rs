@@ -44,7 +44,10 @@ fn run(root: &Path, command: &[&str]) -> String {
         .arg(root)
         .args(command)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .output()
         .expect("chroot");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -68,7 +71,10 @@ async fn system(suite: &str, python: &str) {
     let suite = archive.suite(suite, "amd64").await.expect("a suite");
     let packages = suite.base_packages().expect("a closure");
     let cancel = CancellationToken::new();
-    archive.fetch(&packages, &|_| {}, &cancel).await.expect("packages");
+    archive
+        .fetch(&packages, &|_| {}, &cancel)
+        .await
+        .expect("packages");
 
     let first = layers_of(folder.path(), &packages, &archive);
     let again = folder.path().join("again");
@@ -81,7 +87,11 @@ async fn system(suite: &str, python: &str) {
 
     let file = |package: &Package| archive.package_file(package);
     assert!(scripts::needing_scripts(&packages, &file).is_ok());
-    if !Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n") {
+    if !Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|id| id.stdout == b"0\n")
+    {
         return;
     }
     let root = folder.path().join("root");
@@ -95,34 +105,82 @@ async fn system(suite: &str, python: &str) {
             .status();
         assert!(tar.expect("tar").success());
     }
+    // Programs open it, and a container engine provides it.
+    std::fs::write(root.join("dev/null"), "").expect("a file");
     check(&root, python);
 }
 
 fn check(root: &Path, python: &str) {
-    let version = run(root, &["python3", "-c", "import ssl,sqlite3,ctypes,sys;print('%d.%d' % sys.version_info[:2])"]);
+    let version = run(
+        root,
+        &[
+            "python3",
+            "-c",
+            "import ssl,sqlite3,ctypes,sys;print('%d.%d' % sys.version_info[:2])",
+        ],
+    );
     assert_eq!(version.trim(), python);
-    let library = run(root, &["python3", "-c", "import ctypes.util;print(ctypes.util.find_library('ssl'))"]);
+    let library = run(
+        root,
+        &[
+            "python3",
+            "-c",
+            "import ctypes.util;print(ctypes.util.find_library('ssl'))",
+        ],
+    );
     assert!(library.starts_with("libssl.so"), "{library}");
     assert_eq!(run(root, &["dpkg", "--audit"]), "");
     assert!(run(root, &["dpkg", "-l", "libc6"]).contains("ii  libc6:amd64"));
     run(root, &["apt-get", "check"]);
-    assert_eq!(run(root, &["id", "flytekit"]).trim(), "uid=1000(flytekit) gid=1000(flytekit) groups=1000(flytekit)");
-    assert_eq!(run(root, &["sh", "-c", "echo a b | awk '{print $2}'"]), "b\n");
-    assert_eq!(run(root, &["update-alternatives", "--query", "awk"]).lines().next(), Some("Name: awk"));
+    assert_eq!(
+        run(root, &["id", "flytekit"]).trim(),
+        "uid=1000(flytekit) gid=1000(flytekit) groups=1000(flytekit)"
+    );
+    assert_eq!(
+        run(root, &["sh", "-c", "echo a b | awk '{print $2}'"]),
+        "b\n"
+    );
+    assert_eq!(
+        run(root, &["update-alternatives", "--query", "awk"])
+            .lines()
+            .next(),
+        Some("Name: awk")
+    );
     let cached = run(root, &["ldconfig", "-p"]);
     run(root, &["ldconfig"]);
     let names = |text: &str| -> Vec<String> {
-        text.lines().skip(1).filter(|line| line.contains("=>")).map(|line| line.trim().to_owned()).collect()
+        text.lines()
+            .skip(1)
+            .filter(|line| line.contains("=>"))
+            .map(|line| line.trim().to_owned())
+            .collect()
     };
     assert_eq!(names(&cached), names(&run(root, &["ldconfig", "-p"])));
     // Documentation is left out on purpose; nothing else may differ from what dpkg installed.
     let verify = run(root, &["sh", "-c", "dpkg --verify || true"]);
     let wrong: Vec<&str> = verify
         .lines()
-        .filter(|line| !["/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/lintian"].iter().any(|left_out| line.contains(left_out)))
+        .filter(|line| {
+            ![
+                "/usr/share/doc",
+                "/usr/share/man",
+                "/usr/share/locale",
+                "/usr/share/info",
+                "/usr/share/lintian",
+            ]
+            .iter()
+            .any(|left_out| line.contains(left_out))
+        })
         .collect();
     assert_eq!(wrong, Vec::<&str>::new());
-    run(root, &["sh", "-c", "cd /etc/ssl/certs && for c in *.pem; do test -e $(openssl x509 -subject_hash -noout -in $c).0 || exit 1; done"]);
+    run(
+        root,
+        &[
+            "sh",
+            "-c",
+            "cd /etc/ssl/certs && for c in *.pem; do test -e $(openssl x509 -subject_hash -noout -in $c).0 || exit 1; done",
+        ],
+    );
 }
 
 #[tokio::test]

@@ -20,8 +20,12 @@ pub(super) fn write(tree: &mut Tree, users: &[u8], groups: &[u8]) -> Result<(), 
             .filter(|text| text.starts_with("root:"))
             .ok_or_else(|| DebianError::Base("base-passwd has no tables".into()))
     };
-    let (user, id, home, shell) =
-        (contract::USER, contract::USER_ID, contract::USER_HOME, contract::USER_SHELL);
+    let (user, id, home, shell) = (
+        contract::USER,
+        contract::USER_ID,
+        contract::USER_HOME,
+        contract::USER_SHELL,
+    );
     let mut lines: Vec<String> = text(users)?.lines().map(ToOwned::to_owned).collect();
     if !lines.iter().any(|line| line.starts_with("_apt:")) {
         // Until bookworm apt made its user itself, and got the first id there was.
@@ -31,7 +35,9 @@ pub(super) fn write(tree: &mut Tree, users: &[u8], groups: &[u8]) -> Result<(), 
     let (mut passwd, mut shadow) = (String::new(), String::new());
     for line in &lines {
         let mut fields: Vec<&str> = line.split(':').collect();
-        let [name, password, ..] = fields[..] else { continue };
+        let [name, password, ..] = fields[..] else {
+            continue;
+        };
         // Writing to a String cannot fail.
         let _ = writeln!(shadow, "{name}:{password}:{CHANGED}:0:99999:7:::");
         fields[1] = "x";
@@ -42,7 +48,9 @@ pub(super) fn write(tree: &mut Tree, users: &[u8], groups: &[u8]) -> Result<(), 
     let (mut group, mut gshadow) = (String::new(), String::new());
     for line in &lines {
         let mut fields: Vec<&str> = line.split(':').collect();
-        let [name, password, ..] = fields[..] else { continue };
+        let [name, password, ..] = fields[..] else {
+            continue;
+        };
         let _ = writeln!(gshadow, "{name}:{password}::");
         fields[1] = "x";
         let _ = writeln!(group, "{}", fields.join(":"));

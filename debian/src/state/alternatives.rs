@@ -59,7 +59,10 @@ pub(super) fn write(tree: &mut Tree, packages: &[Facts]) {
         let mut links = vec![(alternative.name, alternative.link, alternative.path)];
         links.extend(alternative.followers);
         for (name, link, path) in &links {
-            tree.symlink(link.trim_start_matches('/'), format!("/etc/alternatives/{name}"));
+            tree.symlink(
+                link.trim_start_matches('/'),
+                format!("/etc/alternatives/{name}"),
+            );
             tree.symlink(format!("etc/alternatives/{name}"), *path);
         }
         // Writing to a String cannot fail.
@@ -71,6 +74,9 @@ pub(super) fn write(tree: &mut Tree, packages: &[Facts]) {
             let _ = writeln!(record, "{path}");
         }
         record.push('\n');
-        tree.file(format!("var/lib/dpkg/alternatives/{}", alternative.name), record);
+        tree.file(
+            format!("var/lib/dpkg/alternatives/{}", alternative.name),
+            record,
+        );
     }
 }

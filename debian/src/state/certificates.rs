@@ -35,19 +35,28 @@ pub(super) fn write(tree: &mut Tree, kept: &BTreeMap<&str, &[u8]>) -> Result<(),
         if !pem.ends_with(b"\n") {
             bundle.push(b'\n');
         }
-        let file = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".crt");
-        let file = file.replace(' ', "_").replace(['(', ')'], "=").replace(',', "_");
+        let file = name
+            .rsplit('/')
+            .next()
+            .unwrap_or(name)
+            .trim_end_matches(".crt");
+        let file = file
+            .replace(' ', "_")
+            .replace(['(', ')'], "=")
+            .replace(',', "_");
         let link = format!("{file}.pem");
         tree.symlink(format!("etc/ssl/certs/{link}"), format!("/{FOLDER}{name}"));
-        let hash = der(pem).and_then(|der| subject_hash(&der)).ok_or_else(|| {
-            DebianError::Base(format!("the certificate `{name}` cannot be read"))
-        })?;
+        let hash = der(pem)
+            .and_then(|der| subject_hash(&der))
+            .ok_or_else(|| DebianError::Base(format!("the certificate `{name}` cannot be read")))?;
         let same = hashes.entry(hash).or_default();
         tree.symlink(format!("etc/ssl/certs/{hash:08x}.{same}"), link);
         *same += 1;
     }
     if bundle.is_empty() {
-        return Err(DebianError::Base("ca-certificates has no certificates".into()));
+        return Err(DebianError::Base(
+            "ca-certificates has no certificates".into(),
+        ));
     }
     tree.file("etc/ssl/certs/ca-certificates.crt", bundle);
     tree.file("etc/ca-certificates.conf", configuration);

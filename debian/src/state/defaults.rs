@@ -11,14 +11,29 @@ const UTMP: u32 = 43;
 
 /// What PAM does where `pam-auth-update` was not asked otherwise: block, and what stands in for it.
 const PAM: [(&str, &str); 9] = [
-    ("$account_primary", "account\t[success=1 new_authtok_reqd=done default=ignore]\tpam_unix.so "),
+    (
+        "$account_primary",
+        "account\t[success=1 new_authtok_reqd=done default=ignore]\tpam_unix.so ",
+    ),
     ("$account_additional", ""),
-    ("$auth_primary", "auth\t[success=1 default=ignore]\tpam_unix.so nullok"),
+    (
+        "$auth_primary",
+        "auth\t[success=1 default=ignore]\tpam_unix.so nullok",
+    ),
     ("$auth_additional", ""),
-    ("$password_primary", "password\t[success=1 default=ignore]\tpam_unix.so obscure yescrypt"),
+    (
+        "$password_primary",
+        "password\t[success=1 default=ignore]\tpam_unix.so obscure yescrypt",
+    ),
     ("$password_additional", ""),
-    ("$session_primary", "session\t[default=1]\t\t\tpam_permit.so"),
-    ("$session_nonlogin_primary", "session\t[default=1]\t\t\tpam_permit.so"),
+    (
+        "$session_primary",
+        "session\t[default=1]\t\t\tpam_permit.so",
+    ),
+    (
+        "$session_nonlogin_primary",
+        "session\t[default=1]\t\t\tpam_permit.so",
+    ),
     ("$session_additional", "session\trequired\tpam_unix.so "),
 ];
 
@@ -53,7 +68,10 @@ pub(super) fn write(tree: &mut Tree, kept: &BTreeMap<&str, &[u8]>, has: &dyn Fn(
         tree.file("etc/timezone", "Etc/UTC\n");
     }
     if has("usr/bin/py3versions") {
-        tree.file("etc/python3/debian_config", "[DEFAULT]\nbyte-compile = standard\n");
+        tree.file(
+            "etc/python3/debian_config",
+            "[DEFAULT]\nbyte-compile = standard\n",
+        );
     }
     tree.file("etc/dpkg/dpkg.cfg.d/imagespec", merged::DPKG_CONFIGURATION);
     tree.file(
@@ -67,10 +85,23 @@ pub(super) fn write(tree: &mut Tree, kept: &BTreeMap<&str, &[u8]>, has: &dyn Fn(
 }
 
 fn folders(tree: &mut Tree) {
-    for path in ["mnt", "srv", "opt", "etc/opt", "var/opt", "media", "dev", "proc", "sys"] {
+    for path in [
+        "mnt", "srv", "opt", "etc/opt", "var/opt", "media", "dev", "proc", "sys",
+    ] {
         tree.directory(path, 0o755, 0);
     }
-    for path in ["", "/share", "/share/man", "/bin", "/games", "/lib", "/include", "/sbin", "/src", "/etc"] {
+    for path in [
+        "",
+        "/share",
+        "/share/man",
+        "/bin",
+        "/games",
+        "/lib",
+        "/include",
+        "/sbin",
+        "/src",
+        "/etc",
+    ] {
         tree.directory(format!("usr/local{path}"), 0o755, 0);
     }
     // Packages whose scripts register alternatives of manual pages fail without these.
@@ -105,7 +136,11 @@ fn pam(tree: &mut Tree, kept: &BTreeMap<&str, &[u8]>) {
         let text = String::from_utf8_lossy(text);
         let lines: Vec<&str> = text
             .lines()
-            .map(|line| PAM.iter().find(|(block, _)| *block == line.trim()).map_or(line, |(_, with)| with))
+            .map(|line| {
+                PAM.iter()
+                    .find(|(block, _)| *block == line.trim())
+                    .map_or(line, |(_, with)| with)
+            })
             .collect();
         tree.file(format!("etc/pam.d/{name}"), lines.join("\n") + "\n");
     }

@@ -45,12 +45,18 @@ fn paragraph(facts: &Facts) -> String {
             text.push_str("Status: install ok installed\n");
         }
     }
-    let paths = facts.lines("conffiles").filter(|line| line.starts_with('/'));
+    let paths = facts
+        .lines("conffiles")
+        .filter(|line| line.starts_with('/'));
     let mut conffiles = String::new();
     for path in paths {
         let md5 = facts.conffiles.get(path.trim_start_matches('/'));
         // Writing to a String cannot fail.
-        let _ = writeln!(conffiles, " {path} {}", md5.map_or("newconffile", String::as_str));
+        let _ = writeln!(
+            conffiles,
+            " {path} {}",
+            md5.map_or("newconffile", String::as_str)
+        );
     }
     if !conffiles.is_empty() {
         text.push_str("Conffiles:\n");
@@ -70,16 +76,25 @@ fn info(tree: &mut Tree, facts: &Facts) {
     tree.file(format!("{FOLDER}/info/{prefix}.list"), list);
     for (name, (mode, content)) in &facts.files {
         let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 };
-        tree.file_with(format!("{FOLDER}/info/{prefix}.{name}"), content.clone(), mode, 0);
+        tree.file_with(
+            format!("{FOLDER}/info/{prefix}.{name}"),
+            content.clone(),
+            mode,
+            0,
+        );
     }
 }
 
 /// The one diversion a base has: until dash owned `/bin/sh`, its script claimed it.
 fn diversions(packages: &[Facts]) -> String {
     let claims = packages.iter().any(|facts| {
-        let script = facts.files.get("postinst").map(|(_, script)| script.as_slice());
+        let script = facts
+            .files
+            .get("postinst")
+            .map(|(_, script)| script.as_slice());
         facts.package.name == "dash"
-            && String::from_utf8_lossy(script.unwrap_or_default()).contains("dpkg-divert --package dash")
+            && String::from_utf8_lossy(script.unwrap_or_default())
+                .contains("dpkg-divert --package dash")
     });
     if !claims {
         return String::new();
@@ -108,13 +123,19 @@ fn triggers(tree: &mut Tree, packages: &[Facts]) {
             let _ = if trigger.starts_with('/') {
                 writeln!(files, "{trigger} {name}{awaited}")
             } else {
-                writeln!(named.entry(trigger.to_owned()).or_default(), "{name}{awaited}")
+                writeln!(
+                    named.entry(trigger.to_owned()).or_default(),
+                    "{name}{awaited}"
+                )
             };
         }
     }
     tree.file(format!("{FOLDER}/triggers/File"), files);
     tree.file(format!("{FOLDER}/triggers/Unincorp"), "");
-    for (trigger, names) in named.into_iter().filter(|(trigger, _)| !trigger.contains('/')) {
+    for (trigger, names) in named
+        .into_iter()
+        .filter(|(trigger, _)| !trigger.contains('/'))
+    {
         tree.file(format!("{FOLDER}/triggers/{trigger}"), names);
     }
 }

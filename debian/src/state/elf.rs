@@ -42,9 +42,13 @@ pub(super) fn soname(bytes: &[u8]) -> Option<String> {
     }
     let (strings, name) = (strings?, name?);
     let load = segments.iter().find(|segment| {
-        segment.kind == PT_LOAD && (segment.address..segment.address.checked_add(segment.size).unwrap_or(0)).contains(&strings)
+        segment.kind == PT_LOAD
+            && (segment.address..segment.address.checked_add(segment.size).unwrap_or(0))
+                .contains(&strings)
     })?;
-    let at = (strings - load.address).checked_add(load.offset)?.checked_add(name)?;
+    let at = (strings - load.address)
+        .checked_add(load.offset)?
+        .checked_add(name)?;
     let text = bytes.get(usize::try_from(at).ok()?..)?;
     let text = text.split(|byte| *byte == 0).next()?;
     let text = std::str::from_utf8(text).ok()?;
@@ -69,9 +73,17 @@ impl Elf<'_> {
 
     fn segments(&self) -> Option<Vec<Segment>> {
         // e_phoff, e_phentsize, e_phnum; then p_offset, p_vaddr, p_filesz of each.
-        let (table, size, count) = if self.wide { (32, 54, 56) } else { (28, 42, 44) };
+        let (table, size, count) = if self.wide {
+            (32, 54, 56)
+        } else {
+            (28, 42, 44)
+        };
         let (offset, address, length) = if self.wide { (8, 16, 32) } else { (4, 8, 16) };
-        let (table, size, count) = (self.word(table)?, self.number(size, 2)?, self.number(count, 2)?);
+        let (table, size, count) = (
+            self.word(table)?,
+            self.number(size, 2)?,
+            self.number(count, 2)?,
+        );
         (0..count)
             .map(|index| {
                 let at = table.checked_add(index * size)?;

@@ -66,7 +66,10 @@ impl Facts {
             path: file.to_owned(),
             problem: "its control file is damaged".into(),
         };
-        let paragraph = deb822::parse(&control)?.into_iter().next().ok_or_else(damaged)?;
+        let paragraph = deb822::parse(&control)?
+            .into_iter()
+            .next()
+            .ok_or_else(damaged)?;
         if paragraph.get("Package") != Some(&package.name)
             || paragraph.get("Version") != Some(&package.version)
         {
@@ -117,7 +120,8 @@ impl Facts {
         let mut bytes = Vec::new();
         content.read_to_end(&mut bytes)?;
         if is_conffile {
-            self.conffiles.insert(path.to_owned(), hex::encode(Md5::digest(&bytes)));
+            self.conffiles
+                .insert(path.to_owned(), hex::encode(Md5::digest(&bytes)));
         }
         if let Some(soname) = is_library.then(|| elf::soname(&bytes)).flatten() {
             self.libraries.push(Library { soname, path: real });
@@ -140,7 +144,9 @@ impl Facts {
 
     /// Whether the package has a path, given without the leading slash.
     pub(super) fn has(&self, path: &str) -> bool {
-        self.list.iter().any(|own| *merged::path(own.as_bytes()) == *path.as_bytes())
+        self.list
+            .iter()
+            .any(|own| *merged::path(own.as_bytes()) == *path.as_bytes())
     }
 }
 

@@ -38,7 +38,11 @@ pub(super) fn write(
     for library in libraries {
         let (folder, _) = library.path.rsplit_once('/')?;
         let by_soname = format!("{folder}/{}", library.soname);
-        let path = if exists.contains(by_soname.as_str()) { &by_soname } else { &library.path };
+        let path = if exists.contains(by_soname.as_str()) {
+            &by_soname
+        } else {
+            &library.path
+        };
         let path = path.strip_prefix("usr").unwrap_or(path).to_owned();
         // A folder named after the machine comes before `/lib`, as in ld.so.conf.d.
         let place = found.entry(&library.soname).or_insert_with(|| path.clone());
@@ -51,7 +55,11 @@ pub(super) fn write(
 
     let number = |value: usize| {
         let value = u32::try_from(value).unwrap_or(u32::MAX);
-        if big { value.to_be_bytes() } else { value.to_le_bytes() }
+        if big {
+            value.to_be_bytes()
+        } else {
+            value.to_le_bytes()
+        }
     };
     let mut strings = Vec::new();
     let mut entries = Vec::new();
@@ -105,7 +113,9 @@ fn compare(mut left: &[u8], mut right: &[u8]) -> Ordering {
 fn take(text: &[u8]) -> (u64, &[u8]) {
     let end = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let value = text[..end].iter().fold(0_u64, |number, digit| {
-        number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
+        number
+            .wrapping_mul(10)
+            .wrapping_add(u64::from(digit - b'0'))
     });
     (value, &text[end..])
 }
@@ -123,8 +133,15 @@ mod tests {
             ("lib.so", "lib1.so"),
             ("libc", "libc.so.6"),
         ] {
-            assert_eq!(compare(smaller.as_bytes(), larger.as_bytes()), Ordering::Less, "{smaller}");
-            assert_eq!(compare(larger.as_bytes(), smaller.as_bytes()), Ordering::Greater);
+            assert_eq!(
+                compare(smaller.as_bytes(), larger.as_bytes()),
+                Ordering::Less,
+                "{smaller}"
+            );
+            assert_eq!(
+                compare(larger.as_bytes(), smaller.as_bytes()),
+                Ordering::Greater
+            );
         }
         assert_eq!(compare(b"libz.so.1", b"libz.so.1"), Ordering::Equal);
     }

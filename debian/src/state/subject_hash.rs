@@ -48,7 +48,10 @@ fn canonical_attribute(attribute: &[u8]) -> Option<Vec<u8>> {
     let (tag, bytes, _) = value(rest)?;
     let wide = |size: usize| -> Option<String> {
         let points = bytes.chunks(size).map(|unit| {
-            char::from_u32(unit.iter().fold(0, |point, byte| point << 8 | u32::from(*byte)))
+            char::from_u32(
+                unit.iter()
+                    .fold(0, |point, byte| point << 8 | u32::from(*byte)),
+            )
         });
         points.collect()
     };
@@ -63,7 +66,10 @@ fn canonical_attribute(attribute: &[u8]) -> Option<Vec<u8>> {
     let blank = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');
     let words: Vec<&str> = text.split(blank).filter(|word| !word.is_empty()).collect();
     let text = words.join(" ").to_ascii_lowercase();
-    Some(encode(SEQUENCE, &[name, &encode(UTF8_STRING, text.as_bytes())].concat()))
+    Some(encode(
+        SEQUENCE,
+        &[name, &encode(UTF8_STRING, text.as_bytes())].concat(),
+    ))
 }
 
 /// Tag, content and what follows of the first value of `bytes`.
@@ -78,7 +84,9 @@ fn value(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
             return None;
         }
         let (digits, rest) = rest.split_at_checked(count)?;
-        let length = digits.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let length = digits
+            .iter()
+            .fold(0, |length, byte| length << 8 | usize::from(*byte));
         (length, rest)
     };
     let (content, after) = rest.split_at_checked(length)?;
@@ -106,14 +114,25 @@ mod tests {
 
     #[test]
     fn damaged_certificates_have_no_hash() {
-        for wrong in [&b""[..], b"\x30", b"\x30\x84\xff\xff\xff\xff", b"\x30\x02\x30\x00"] {
+        for wrong in [
+            &b""[..],
+            b"\x30",
+            b"\x30\x84\xff\xff\xff\xff",
+            b"\x30\x02\x30\x00",
+        ] {
             assert_eq!(subject_hash(wrong), None);
         }
     }
 
     #[test]
     fn names_are_compared_in_canonical_form() {
-        let attribute = |tag: u8, text: &[u8]| [&[6, 1, 1, tag, u8::try_from(text.len()).expect("short")], text].concat();
+        let attribute = |tag: u8, text: &[u8]| {
+            [
+                &[6, 1, 1, tag, u8::try_from(text.len()).expect("short")],
+                text,
+            ]
+            .concat()
+        };
         assert_eq!(
             canonical_attribute(&attribute(0x13, b" My  Name ")),
             canonical_attribute(&attribute(0x0c, b"my name"))

@@ -33,20 +33,28 @@ impl Tree {
         mode: u32,
         gid: u32,
     ) {
-        let metadata = Metadata { gid, ..Metadata::new(mode, 0) };
-        self.0.insert(path.into(), (Node::File(content.into()), metadata));
+        let metadata = Metadata {
+            gid,
+            ..Metadata::new(mode, 0)
+        };
+        self.0
+            .insert(path.into(), (Node::File(content.into()), metadata));
     }
 
     /// A file in a folder of the image's user.
     pub(super) fn user_file(&mut self, path: impl Into<String>, content: impl Into<Vec<u8>>) {
         let metadata = Metadata::new(0o644, contract::USER_ID);
-        self.0.insert(path.into(), (Node::File(content.into()), metadata));
+        self.0
+            .insert(path.into(), (Node::File(content.into()), metadata));
     }
 
     /// A folder with a mode and a group.
     pub(super) fn directory(&mut self, path: impl Into<String>, mode: u32, gid: u32) {
         let path = path.into();
-        let metadata = Metadata { gid, ..Metadata::new(mode, 0) };
+        let metadata = Metadata {
+            gid,
+            ..Metadata::new(mode, 0)
+        };
         let metadata = directory(path.as_bytes(), metadata);
         self.0.insert(path, (Node::Directory, metadata));
     }
@@ -62,7 +70,12 @@ impl Tree {
             let path = path.as_bytes();
             match node {
                 Node::File(content) => {
-                    layer.file(path, metadata, content.len() as u64, &mut content.as_slice())?;
+                    layer.file(
+                        path,
+                        metadata,
+                        content.len() as u64,
+                        &mut content.as_slice(),
+                    )?;
                 }
                 Node::Directory => layer.directory(path, metadata)?,
                 Node::Symlink(target) => layer.symlink(path, target.as_bytes(), metadata)?,

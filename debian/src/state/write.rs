@@ -61,7 +61,10 @@ fn tree(packages: &[Facts]) -> Result<Tree, DebianError> {
         .map(|facts| facts.package.architecture.as_str())
         .find(|architecture| *architecture != "all")
         .ok_or_else(|| DebianError::Base("they have no architecture".into()))?;
-    let table = |name: &str| kept.get(format!("usr/share/base-passwd/{name}.master").as_str()).copied();
+    let table = |name: &str| {
+        kept.get(format!("usr/share/base-passwd/{name}.master").as_str())
+            .copied()
+    };
 
     let mut tree = Tree::default();
     defaults::write(&mut tree, &kept, &|path| paths.contains(path));
@@ -71,10 +74,16 @@ fn tree(packages: &[Facts]) -> Result<Tree, DebianError> {
         table("group").unwrap_or_default(),
     )?;
     alternatives::write(&mut tree, packages);
-    if packages.iter().any(|facts| facts.package.name == "ca-certificates") {
+    if packages
+        .iter()
+        .any(|facts| facts.package.name == "ca-certificates")
+    {
         certificates::write(&mut tree, &kept)?;
     }
-    let libraries: Vec<Library> = packages.iter().flat_map(|facts| facts.libraries.clone()).collect();
+    let libraries: Vec<Library> = packages
+        .iter()
+        .flat_map(|facts| facts.libraries.clone())
+        .collect();
     if let Some(cache) = ld_cache::write(&libraries, &paths, architecture) {
         tree.file("etc/ld.so.cache", cache);
     }
