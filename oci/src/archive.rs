@@ -36,7 +36,7 @@ pub fn write(
     publish(file, path)
 }
 
-/// As [`write`], to any writer. The same image with the same names is the same bytes.
+/// As [`write()`], to any writer. The same image with the same names is the same bytes.
 pub fn stream(
     store: &BlobStore,
     image: &Descriptor,
@@ -135,6 +135,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = BlobStore::open(folder.path().join("store"));
         let image = stored(&store, "x").write(&store).expect("an image");
+        fs_err::remove_file(store.path(&Digest::of("x"))).expect("damage");
         fs_err::write(store.path(&Digest::of("x")), "xx").expect("damage");
         let to = folder.path().join("out/app.tar");
         let error = write(&store, &image, &Platform::amd64(), &[], &to).expect_err("damage");

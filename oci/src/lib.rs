@@ -8,6 +8,7 @@ pub mod images;
 pub mod layer;
 pub mod layout;
 mod lock;
+mod manifest;
 pub mod reference;
 pub mod registry;
 pub mod store;

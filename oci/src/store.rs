@@ -126,7 +126,7 @@ impl BlobWriter {
             .into_inner()
             .map_err(io::IntoInnerError::into_error)?;
         let size = file.as_file().metadata()?.len();
-        publish(file, &self.store.path(digest))?;
+        publish_as(file, &self.store.path(digest), BLOB_MODE)?;
         Ok(size)
     }
 }
@@ -154,16 +154,33 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Gives a temporary file its name, once its content is on disk.
 pub fn publish(file: NamedTempFile, path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        file.as_file()
-            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
+    publish_as(file, path, 0o644)
+}
+
+fn publish_as(file: NamedTempFile, path: &Path, mode: u32) -> io::Result<()> {
+    set_mode(file.path(), mode)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
+}
+
+/// Makes a blob read-only and readable for everyone: layouts are links to it.
+pub(crate) fn seal(path: &Path) -> io::Result<()> {
+    set_mode(path, BLOB_MODE)
+}
+
+const BLOB_MODE: u32 = 0o444;
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    #[cfg(not(unix))]
+    let _ = (path, mode);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -195,6 +212,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = BlobStore::open(folder.path());
         let digest = store.put(b"hello").expect("a blob");
+        fs_err::remove_file(store.path(&digest)).expect("damage");
         fs_err::write(store.path(&digest), b"jello").expect("damage");
         assert_eq!(
             store.read(&digest, 100).expect_err("damage").kind(),

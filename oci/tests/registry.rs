@@ -38,6 +38,10 @@ impl Drop for Server {
 }
 
 impl Server {
+    #[expect(
+        clippy::print_stdout,
+        reason = "whoever runs the tests must learn what was not tested"
+    )]
     /// Starts a registry; without one on this machine there is no test, which in CI is a failure.
     fn start(protected: bool) -> Option<Self> {
         // Somebody else may take a free port before the registry does.

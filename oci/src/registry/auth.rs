@@ -97,10 +97,10 @@ impl Grant {
 
 #[derive(Deserialize)]
 struct Token {
-    #[serde(default)]
-    token: Option<String>,
-    #[serde(default)]
-    access_token: Option<String>,
+    #[serde(default, rename = "token")]
+    docker: Option<String>,
+    #[serde(default, rename = "access_token")]
+    oauth: Option<String>,
     #[serde(default)]
     expires_in: Option<u64>,
 }
@@ -212,8 +212,8 @@ impl Registry {
             .map_err(|_| self.protocol("its token server's answer is not a token"))?;
         let life = token.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
         token
-            .token
-            .or(token.access_token)
+            .docker
+            .or(token.oauth)
             .and_then(|token| Grant::new("Bearer", &token, Some(life)))
             .ok_or_else(|| self.protocol("its token server's answer has no token"))
     }

@@ -16,7 +16,7 @@ use url::Url;
 use super::auth::{Grant, Scope};
 use super::{Registry, RegistryError};
 use crate::image::Descriptor;
-use crate::store::BlobStore;
+use crate::store::{BlobStore, seal};
 
 const BUFFER: usize = 256 * 1024;
 
@@ -24,7 +24,13 @@ const BUFFER: usize = 256 * 1024;
 enum Attempt {
     Done,
     /// The upload is lost; another may succeed.
-    Lost(Option<Response>, Option<HttpError>),
+    Lost(Box<Lost>),
+}
+
+/// Why an upload is lost: what the registry answered, or that it did not.
+enum Lost {
+    Answered(Response),
+    Unanswered(HttpError),
 }
 
 impl Registry {
@@ -66,7 +72,10 @@ impl Registry {
         }
         let scope = Scope::pull(repository);
         match self.download(&scope, blob, store, progress).await {
-            Err(HttpError::Status { status, .. }) if status == StatusCode::UNAUTHORIZED => {
+            Err(HttpError::Status {
+                status: StatusCode::UNAUTHORIZED,
+                ..
+            }) => {
                 // The token has expired, or there was none yet: this asks for one.
                 if self.head_blob_as(&scope, &blob.digest).await?.is_none() {
                     return Err(RegistryError::NotFound(blob.digest.to_string()));
@@ -101,7 +110,7 @@ impl Registry {
             .http
             .download_with(request, &url, expected, &path, &so_far)
             .await?;
-        Ok(())
+        Ok(seal(&path)?)
     }
 
     fn of_download(&self, scope: &Scope, blob: &Descriptor, error: HttpError) -> RegistryError {
@@ -111,17 +120,17 @@ impl Registry {
                 expected, found, ..
             } => RegistryError::Mismatch { expected, found },
             HttpError::TooLarge { .. } => self.protocol("a blob is longer than it should be"),
-            HttpError::Status { status, .. } if status == StatusCode::NOT_FOUND => {
-                RegistryError::NotFound(blob.digest.to_string())
-            }
-            HttpError::Status { status, .. }
-                if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
-            {
-                RegistryError::Denied {
-                    registry: self.inner.name.clone(),
-                    repository: scope.repository.clone(),
-                }
-            }
+            HttpError::Status {
+                status: StatusCode::NOT_FOUND,
+                ..
+            } => RegistryError::NotFound(blob.digest.to_string()),
+            HttpError::Status {
+                status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN,
+                ..
+            } => RegistryError::Denied {
+                registry: self.inner.name.clone(),
+                repository: scope.repository.clone(),
+            },
             error => self.unreachable(error),
         }
     }
@@ -156,15 +165,17 @@ impl Registry {
                     meter.reach(blob.size);
                     return Ok(blob.size);
                 }
-                Attempt::Lost(response, error) => {
-                    let headers = response.as_ref().map(Response::headers);
-                    match (retry.wait(tried, headers), response, error) {
-                        (Some(wait), ..) => tokio::time::sleep(wait).await,
-                        (None, Some(response), _) => {
+                Attempt::Lost(lost) => {
+                    let headers = match &*lost {
+                        Lost::Answered(response) => Some(response.headers()),
+                        Lost::Unanswered(_) => None,
+                    };
+                    match (retry.wait(tried, headers), *lost) {
+                        (Some(wait), _) => tokio::time::sleep(wait).await,
+                        (None, Lost::Answered(response)) => {
                             return Err(self.unexpected(&scope, "an upload", response).await);
                         }
-                        (None, None, Some(error)) => return Err(self.unreachable(error)),
-                        (None, None, None) => return Err(self.protocol("an upload is lost")),
+                        (None, Lost::Unanswered(error)) => return Err(self.unreachable(error)),
                     }
                 }
             }
@@ -239,10 +250,11 @@ impl Registry {
         location
             .query_pairs_mut()
             .append_pair("digest", &blob.digest.to_string());
-        let grant = match location.origin() == self.inner.base.origin() {
-            true => self.granted(scope).await,
-            // Secrets are for the registry, not for whom it names.
-            false => None,
+        // Secrets are for the registry, not for whom it names.
+        let grant = if location.origin() == self.inner.base.origin() {
+            self.granted(scope).await
+        } else {
+            None
         };
         let (sender, mut sent) = mpsc::unbounded_channel();
         let request = self
@@ -270,13 +282,15 @@ impl Registry {
         };
         match answer {
             Ok(response) if response.status() == StatusCode::CREATED => Ok(Attempt::Done),
-            Ok(response) if is_lost(response.status()) => Ok(Attempt::Lost(Some(response), None)),
+            Ok(response) if is_lost(response.status()) => {
+                Ok(Attempt::Lost(Box::new(Lost::Answered(response))))
+            }
             Ok(response) => Err(self.unexpected(scope, "an upload", response).await),
             Err(source) => {
                 let url = self.inner.base.to_string();
                 let source = source.without_url();
                 let error = HttpError::Transport { url, source };
-                Ok(Attempt::Lost(None, Some(error)))
+                Ok(Attempt::Lost(Box::new(Lost::Unanswered(error))))
             }
         }
     }
