@@ -230,10 +230,11 @@ impl Archive {
         cancel: &CancellationToken,
     ) -> Result<Vec<PathBuf>, DebianError> {
         // Boxed and collected: the compiler cannot see that a stream of borrowing futures may change threads.
-        let each: Vec<_> = packages.iter().map(|package| self.fetch_one(package, progress).boxed()).collect();
-        let all = stream::iter(each)
-            .buffered(PARALLEL)
-        .try_collect();
+        let each: Vec<_> = packages
+            .iter()
+            .map(|package| self.fetch_one(package, progress).boxed())
+            .collect();
+        let all = stream::iter(each).buffered(PARALLEL).try_collect();
         tokio::select! {
             () = cancel.cancelled() => Err(DebianError::Interrupted),
             files = all => files,
@@ -320,7 +321,7 @@ fn read_index(
     pocket: Pocket,
 ) -> Result<Index, DebianError> {
     let file = fs_err::File::open(file)?;
-    let reader: Box<dyn Read> = if name.ends_with(".xz") {
+    let reader: Box<dyn Read> = if Path::new(name).extension() == Some("xz".as_ref()) {
         Box::new(lzma_rust2::XzReader::new_mem_limit(
             BufReader::new(file),
             true,

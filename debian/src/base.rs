@@ -15,7 +15,9 @@ const SUITES: [(&str, &str); 3] = [
 /// The suite when no Python is asked for.
 pub const DEFAULT_SUITE: &str = "bookworm";
 /// What a base has beside everything essential and required.
-const WANTED: [&str; 8] = [
+///
+/// `usr-is-merged` keeps out its alternative `usrmerge`, which converts a system and needs all of Perl for it.
+const WANTED: [&str; 9] = [
     "apt",
     "bash",
     "ca-certificates",
@@ -24,6 +26,7 @@ const WANTED: [&str; 8] = [
     "python3",
     "python3-distutils",
     "tzdata",
+    "usr-is-merged",
 ];
 
 /// What base is wanted.

@@ -225,3 +225,109 @@ impl<'a> Closure<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::package::Pocket;
+
+    const PACKAGES: &str = "\
+app Depends: lib (>= 2), editor | nano, debconf (>= 1) | debconf-2.0
+lib2 Provides: lib (= 2)
+lib1 Provides: lib (= 1)
+nano
+vim Provides: editor; Priority: important
+emacs Provides: editor
+debconf Pre-Depends: core
+core
+rival Conflicts: vim
+ring Depends: gnir
+gnir Depends: ring
+broken Depends: nothing (>= 3)
+core (2) Depends: nano
+";
+
+    fn index() -> Index {
+        let mut text = String::new();
+        for line in PACKAGES.lines() {
+            let (head, fields) = match line.find(char::is_uppercase) {
+                Some(at) => line.split_at(at),
+                None => (line, ""),
+            };
+            let (name, version) = head.trim().split_once(' ').unwrap_or((head.trim(), "(1)"));
+            let version = version.trim_matches(['(', ')']);
+            let fields = fields.replace("; ", "\n");
+            let file = format!("Filename: x\nSize: 1\nSHA256: {:064}", 0);
+            let _ = write!(
+                text,
+                "Package: {name}\nVersion: {version}\nArchitecture: amd64\n{file}\n{fields}\n\n"
+            );
+        }
+        let mut index = Index::new("amd64");
+        index
+            .add(&mut text.as_bytes(), Pocket::Release)
+            .expect("an index");
+        index
+    }
+
+    fn names(wanted: &[&str], installed: &str) -> Result<Vec<String>, DebianError> {
+        let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+        let installed = Installed::read(installed).expect("a status");
+        let packages = closure(&index(), "suite", &wanted, &installed)?;
+        Ok(packages
+            .into_iter()
+            .map(|package| format!("{}={}", package.name, package.version))
+            .collect())
+    }
+
+    #[test]
+    fn dependencies_come_first_and_virtual_ones_are_provided() {
+        assert_eq!(
+            names(&["app"], "").expect("a closure"),
+            ["lib2=1", "vim=1", "nano=1", "core=2", "debconf=1", "app=1"]
+        );
+    }
+
+    #[test]
+    fn what_is_installed_or_chosen_satisfies() {
+        let status = "Package: debconf\nVersion: 1\nStatus: install ok installed\n";
+        assert_eq!(
+            names(&["app", "emacs"], status).expect("a closure"),
+            ["lib2=1", "emacs=1", "app=1"]
+        );
+        let removed = status.replace("ok installed", "ok config-files");
+        assert!(
+            names(&["debconf"], &removed)
+                .expect("a closure")
+                .contains(&"debconf=1".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_version_can_be_chosen_and_a_cycle_ends() {
+        assert_eq!(names(&["core=1"], "").expect("a closure"), ["core=1"]);
+        assert_eq!(
+            names(&["ring"], "").expect("a closure"),
+            ["ring=1", "gnir=1"]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let message = |wanted: &[&str]| names(wanted, "").expect_err("an error").to_string();
+        assert_eq!(
+            message(&["broken"]),
+            "`broken` needs what the Debian suite does not have: nothing (>= 3)"
+        );
+        assert_eq!(
+            message(&["rival", "vim"]),
+            "`rival` cannot be installed beside `vim`"
+        );
+        let Err(DebianError::UnknownPackage { similar, .. }) = names(&["debcnf"], "") else {
+            panic!("not unknown");
+        };
+        assert_eq!(similar, ["debconf"]);
+    }
+}

@@ -1,4 +1,4 @@
-//! OpenPGP keyrings, and what one must say of a signed file.
+//! `OpenPGP` keyrings, and what one must say of a signed file.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -148,7 +148,7 @@ fn has_expired(signature: &Signature, now: u64) -> bool {
 
 /// Whether the latest of a key's own signatures lets it live until now.
 fn is_alive<'a>(
-    key: &(impl VerifyingKey + KeyDetails),
+    key: &impl VerifyingKey,
     own: impl Iterator<Item = &'a Signature>,
     now: u64,
 ) -> bool {
@@ -157,4 +157,72 @@ fn is_alive<'a>(
         .and_then(Signature::key_expiration_time)
         .map_or(0, |after| u64::from(after.as_secs()));
     lifetime == 0 || u64::from(key.created_at().as_secs()) + lifetime > now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELEASE: &str = include_str!("testdata/Release");
+    const SIGNED: &str = include_str!("testdata/InRelease");
+    const KEY: &[u8] = include_bytes!("testdata/archive.asc");
+
+    fn keyring(bytes: &[u8]) -> Keyring {
+        Keyring::parse(bytes).expect("a keyring")
+    }
+
+    #[test]
+    fn what_a_trusted_key_signed_is_read() {
+        assert_eq!(
+            keyring(KEY).open_clear_signed(SIGNED.as_bytes()).as_deref(),
+            Ok(RELEASE.trim_end())
+        );
+        let detached = include_bytes!("testdata/Release.gpg");
+        assert_eq!(
+            keyring(KEY).check_detached(RELEASE.as_bytes(), detached),
+            Ok(())
+        );
+        let changed = RELEASE.replace("trixie", "sid");
+        assert!(
+            keyring(KEY)
+                .check_detached(changed.as_bytes(), detached)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn what_is_not_signed_by_a_trusted_key_is_refused() {
+        let refused = |keyring: &Keyring, text: &str| {
+            keyring
+                .open_clear_signed(text.as_bytes())
+                .expect_err("refused")
+        };
+        let trusted = keyring(KEY);
+        assert_eq!(refused(&trusted, RELEASE), "it is not signed");
+        let changed = SIGNED.replace("trixie", "sid");
+        assert!(refused(&trusted, &changed).starts_with("no trusted key"));
+        let other = keyring(include_bytes!("testdata/other.asc"));
+        assert!(refused(&other, SIGNED).starts_with("no trusted key"));
+        assert!(refused(&Keyring::default(), SIGNED).starts_with("no trusted key"));
+    }
+
+    #[test]
+    fn a_key_that_expired_and_a_weak_hash_are_refused() {
+        let old = keyring(include_bytes!("testdata/old.asc"));
+        let signed = include_bytes!("testdata/InRelease.old");
+        assert!(old.open_clear_signed(signed).is_err());
+        let weak = include_bytes!("testdata/InRelease.sha1");
+        assert_eq!(
+            keyring(KEY).open_clear_signed(weak),
+            Err("it has no usable signature".into())
+        );
+    }
+
+    #[test]
+    fn what_stands_around_a_signed_text_is_not_read() {
+        let around = format!("Origin: Evil\n{SIGNED}\nOrigin: Evil\n");
+        if let Ok(text) = keyring(KEY).open_clear_signed(around.as_bytes()) {
+            assert_eq!(text, RELEASE.trim_end());
+        }
+    }
 }

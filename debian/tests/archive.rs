@@ -184,6 +184,11 @@ fn check(root: &Path, python: &str) {
 }
 
 #[tokio::test]
+async fn bullseye_is_a_system() {
+    system("bullseye", "3.9").await;
+}
+
+#[tokio::test]
 async fn bookworm_is_a_system() {
     system("bookworm", "3.11").await;
 }

@@ -26,24 +26,17 @@ pub(super) fn write(tree: &mut Tree, kept: &BTreeMap<&str, &[u8]>) -> Result<(),
     let mut hashes: BTreeMap<u32, u32> = BTreeMap::new();
     let certificates = kept
         .iter()
-        .filter_map(|(path, pem)| Some((path.strip_prefix(FOLDER)?, *pem)))
-        .filter(|(name, _)| name.ends_with(".crt"));
-    for (name, pem) in certificates {
-        configuration.push_str(name);
+        .filter_map(|(path, pem)| Some((path.strip_prefix(FOLDER)?.strip_suffix(".crt")?, *pem)));
+    for (stem, pem) in certificates {
+        let name = format!("{stem}.crt");
+        configuration.push_str(&name);
         configuration.push('\n');
         bundle.extend_from_slice(pem);
         if !pem.ends_with(b"\n") {
             bundle.push(b'\n');
         }
-        let file = name
-            .rsplit('/')
-            .next()
-            .unwrap_or(name)
-            .trim_end_matches(".crt");
-        let file = file
-            .replace(' ', "_")
-            .replace(['(', ')'], "=")
-            .replace(',', "_");
+        let file = stem.rsplit('/').next().unwrap_or(stem);
+        let file = file.replace([' ', ','], "_").replace(['(', ')'], "=");
         let link = format!("{file}.pem");
         tree.symlink(format!("etc/ssl/certs/{link}"), format!("/{FOLDER}{name}"));
         let hash = der(pem)

@@ -61,7 +61,7 @@ fn canonical_attribute(attribute: &[u8]) -> Option<Vec<u8>> {
         0x14 => bytes.iter().map(|byte| char::from(*byte)).collect(),
         0x1c => wide(4)?,
         0x1e => wide(2)?,
-        _ => return Some(encode(SEQUENCE, &[name, &rest[..]].concat())),
+        _ => return Some(encode(SEQUENCE, &[name, rest].concat())),
     };
     let blank = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');
     let words: Vec<&str> = text.split(blank).filter(|word| !word.is_empty()).collect();
