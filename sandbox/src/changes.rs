@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use imagespec_core::contract;
 use imagespec_oci::layer::{Device, LayerError, LayerWriter, Metadata};
@@ -37,6 +37,10 @@ pub fn write<W: Write>(
         upper,
         tier,
         layer,
+        layers: match tier {
+            Tier::Root => Vec::new(),
+            Tier::SingleId => owner::read_layers(upper)?,
+        },
         exclude: exclude.iter().map(|path| relative(path)).collect(),
         table,
         links: HashMap::new(),
@@ -50,6 +54,7 @@ struct Changes<'a, W: Write> {
     upper: &'a Path,
     tier: Tier,
     layer: &'a mut LayerWriter<W>,
+    layers: Vec<PathBuf>,
     exclude: Vec<PathBuf>,
     table: Table,
     /// The first path of each file with several, by device and inode.
@@ -185,6 +190,9 @@ impl<W: Write> Changes<'_, W> {
         } else {
             None
         };
+        if attribute.as_deref() == Some(owner::SEEMING.as_bytes()) {
+            return Ok(owner::of_lower(&self.layers, path).unwrap_or_default());
+        }
         let recorded = attribute.and_then(|value| Owner::decode(&value));
         Ok(recorded
             .or_else(|| self.table.get(&Path::new("/").join(path), status.ino()))
@@ -213,7 +221,7 @@ fn relative(path: &Path) -> PathBuf {
 /// Whether a path is below one that holds nothing of an image.
 fn is_transient(path: &Path) -> bool {
     let mut components = path.components();
-    let first = components.next().map(|name| name.as_os_str());
+    let first = components.next().map(Component::as_os_str);
     components.next().is_some()
         && first.is_some_and(|first| TRANSIENT.iter().any(|t| OsStr::new(t) == first))
 }

@@ -63,7 +63,8 @@ pub struct Job {
     /// Folders of unpacked layers, the lowest first; at least one, at most 480.
     pub layers: Vec<PathBuf>,
     /// Where changes are kept: a folder, made if missing, which may hold the changes of earlier jobs. What
-    /// cannot be recorded on the files themselves is in a file beside it, with `.owners` added to its name.
+    /// cannot be recorded on the files themselves is in files beside it, with `.owners` and `.layers` added to
+    /// its name.
     /// `None` discards the changes.
     pub upper: Option<PathBuf>,
     /// The program and its arguments; the program is looked up in `PATH` of `env` if it has no slash.

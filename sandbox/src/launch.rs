@@ -99,12 +99,17 @@ impl Launch {
                 Ok(())
             });
         }
-        let child = command.spawn().map_err(|source| Error::Start {
+        let mut child = command.spawn().map_err(|source| Error::Start {
             program: program.clone(),
             source,
         })?;
         drop(theirs);
-        send(&mut ours, &self.order).map_err(|source| Error::setup("send the job", source))?;
+        if let Err(source) = send(&mut ours, &self.order) {
+            // It has ended already, or it will now.
+            drop(ours);
+            child.wait()?;
+            return Err(Error::setup("send the job", source));
+        }
         Ok(Started {
             child,
             control: ours,

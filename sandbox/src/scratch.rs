@@ -53,6 +53,9 @@ impl Scratch {
         for name in ["work", "mounts", "links", "root"] {
             fs_err::create_dir(scratch.path.join(name))?;
         }
+        if job.upper.is_some() {
+            owner::write_layers(&scratch.upper, &job.layers)?;
+        }
         if !scratch.upper.is_dir() {
             fs_err::create_dir(&scratch.upper)?;
             // The mode of the root folder that the command sees.

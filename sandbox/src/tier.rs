@@ -27,7 +27,7 @@ pub async fn tier(host: &Host) -> Result<Tier, Unsupported> {
     }
     let reason = reasons.pop().unwrap_or_default();
     Err(Unsupported {
-        hint: hint(&reason),
+        hint: Some(hint(&reason).to_owned()),
         reason,
     })
 }
@@ -63,37 +63,35 @@ fn describe(error: &Error) -> String {
     text
 }
 
-/// What to do where a step of the probe fails.
-fn hint(reason: &str) -> Option<String> {
-    let switched_off =
-        |file: &str, off: &str| fs_err::read_to_string(file).is_ok_and(|value| value.trim() == off);
-    if switched_off("/proc/sys/user/max_user_namespaces", "0") {
-        return Some("Allow user namespaces: `sysctl user.max_user_namespaces=15000`.".to_owned());
-    }
-    if switched_off("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-        return Some(
-            "Allow user namespaces: `sysctl kernel.unprivileged_userns_clone=1`.".to_owned(),
-        );
-    }
-    if switched_off(
+/// Settings that forbid user namespaces: the file, the value that forbids, and what to do.
+const SWITCHES: [(&str, &str, &str); 3] = [
+    (
+        "/proc/sys/user/max_user_namespaces",
+        "0",
+        "Allow user namespaces: `sysctl user.max_user_namespaces=15000`.",
+    ),
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "Allow user namespaces: `sysctl kernel.unprivileged_userns_clone=1`.",
+    ),
+    (
         "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
         "1",
-    ) {
-        return Some(
-            "Allow user namespaces: `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run as root."
-                .to_owned(),
-        );
+        "Allow user namespaces: `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run as root.",
+    ),
+];
+
+/// What to do where a step of the probe fails.
+fn hint(reason: &str) -> &'static str {
+    for (file, forbids, hint) in SWITCHES {
+        if fs_err::read_to_string(file).is_ok_and(|value| value.trim() == forbids) {
+            return hint;
+        }
     }
     if reason.contains("overlay") {
-        return Some(
-            "Put the cache on a file system that can hold an overlay's upper directory, as ext4 or xfs, \
-             and use Linux 5.11 or newer."
-                .to_owned(),
-        );
+        return "Put the cache on a file system that can hold an overlay's upper directory, as ext4 or \
+                xfs, and use Linux 5.11 or newer.";
     }
-    Some(
-        "In a container, allow user namespaces and mounts (a seccomp profile or `--privileged`), or run \
-         as root."
-            .to_owned(),
-    )
+    "In a container, allow user namespaces and mounts (a seccomp profile or `--privileged`), or run as root."
 }

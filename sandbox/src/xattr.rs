@@ -9,7 +9,7 @@ use rustix::io::Errno;
 pub(crate) fn list(path: &Path) -> io::Result<Vec<String>> {
     let mut buffer = Vec::new();
     loop {
-        let length = match rustix::fs::llistxattr(path, &mut buffer[..0]) {
+        let length = match rustix::fs::llistxattr_query(path) {
             Ok(length) => length,
             Err(Errno::NOTSUP) => return Ok(Vec::new()),
             Err(errno) => return Err(errno.into()),

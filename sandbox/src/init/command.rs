@@ -3,7 +3,6 @@
 use std::ffi::CString;
 use std::io;
 
-use rustix::fs::Mode;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
     CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs, set_thread_groups,
@@ -39,7 +38,6 @@ pub(super) fn become_command(order: &Order) -> Result<std::convert::Infallible, 
     if !order.interactive {
         rustix::process::setsid().step("leave the terminal")?;
     }
-    rustix::process::umask(Mode::from_raw_mode(0o022));
     drop_capabilities().step("drop capabilities")?;
     if order.tier == Tier::Root {
         let gid = Gid::from_raw(order.job.gid);

@@ -16,6 +16,9 @@ use crate::control::{Order, Report, Request, receive, send};
 use crate::job::{Exit, Network, Tier};
 use crate::tier::PROBE;
 
+/// The number of the signal that ends what nobody waits for any more.
+const KILLED: u8 = 9;
+
 /// The process itself.
 pub(super) fn main(order: &Order, mut control: UnixStream, signals: &OwnedFd) -> ! {
     let report = match live(order, &mut control, signals) {
@@ -98,7 +101,7 @@ fn attend(
         if requested {
             match receive::<Request>(control) {
                 Ok(Request::Signal(number)) => pass_on(child, number),
-                Err(_) => return Ok(Exit::Signal(Signal::KILL.as_raw().unsigned_abs() as u8)),
+                Err(_) => return Ok(Exit::Signal(KILLED)),
             }
         }
     }

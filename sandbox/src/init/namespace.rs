@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
+use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, set_dumpable_behavior, waitpid};
 use rustix::thread::UnshareFlags;
 
@@ -14,6 +15,8 @@ use crate::job::{Job, Tier};
 pub(super) fn enter(order: &Order, control: UnixStream) -> Result<(), Failure> {
     // Signals of a terminal are the command's business.
     let signals = syscall::take_signals().step("block signals")?;
+    // What is made inside, by us or by the command, does not depend on the caller's.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     match order.tier {
         Tier::Root => unshare(UnshareFlags::NEWPID).step("enter a process namespace")?,
         Tier::SingleId => enter_user_namespace(&order.job)?,

@@ -169,12 +169,14 @@ fn mount_overlay(order: &Order) -> Result<(), Failure> {
     rustix::process::chdir(&links).step("name the layers")?;
     // Volatile: a build that did not end is not used, so its writes need not reach the disk in order.
     let mut options = format!(
-        "lowerdir={},upperdir=u,workdir=w,redirect_dir=off,metacopy=off,index=off,volatile",
+        "lowerdir={},upperdir=u,workdir=w,index=off,volatile",
         lower.join(":")
     );
-    if order.tier == Tier::SingleId {
-        options.push_str(",userxattr");
-    }
+    // Nothing may be in the upper directory that a layer cannot say, and user attributes imply just that.
+    options.push_str(match order.tier {
+        Tier::Root => ",redirect_dir=off,metacopy=off",
+        Tier::SingleId => ",userxattr",
+    });
     let options = std::ffi::CString::new(options)
         .map_err(std::io::Error::from)
         .step("name the layers")?;

@@ -1,4 +1,4 @@
-//! The filter by which changes of owners reach the supervisor (seccomp_unotify(2)).
+//! The filter by which changes of owners reach the supervisor (`seccomp_unotify(2)`).
 //!
 //! Where one id exists, giving a file to another user fails, and so does becoming one. The former is
 //! recorded; the latter is answered as if it had happened, as the programs that do it (installers, `su`) go on
@@ -83,9 +83,12 @@ fn program() -> Vec<sock_filter> {
 }
 
 /// One instruction; a jump skips `yes` or `no` instructions.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "operations have 16 bits, whatever the type of their constants"
+)]
 fn instruction(code: u32, value: u32, yes: u8, no: u8) -> sock_filter {
     sock_filter {
-        // Every operation fits: the kernel's type has 16 bits.
         code: code as u16,
         jt: yes,
         jf: no,

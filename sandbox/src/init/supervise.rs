@@ -8,8 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, XattrFlags, openat, openat2,
-    setxattr, statx,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps,
+    XattrFlags, openat, openat2, setxattr, statx, utimensat,
 };
 use rustix::io::Errno;
 
@@ -95,14 +95,16 @@ impl Supervisor {
             gid: pick(change.gid, before.unwrap_or_default().gid),
         };
         let mode = u32::from(status.stx_mode);
-        if FileType::from_raw_mode(mode) == FileType::RegularFile {
+        let is_file = FileType::from_raw_mode(mode) == FileType::RegularFile;
+        if is_file {
             clear_set_id(&link, mode)?;
         }
-        // What nobody recorded belongs to root already.
-        if before.is_none() && after == Owner::default() {
-            return Ok(());
-        }
-        let value = after.encode();
+        let value = match before {
+            None if after == Owner::default() && is_file => owner::SEEMING.to_owned(),
+            // What nobody recorded belongs to root already.
+            None if after == Owner::default() => return Ok(()),
+            _ => after.encode(),
+        };
         if setxattr(
             &link,
             owner::ATTRIBUTE,
@@ -113,6 +115,7 @@ impl Supervisor {
         {
             return Ok(());
         }
+        copy_up(file, &status);
         let path = fs_err::read_link(&link).map_err(|error| errno(&error))?;
         owner::append(&mut self.table, status.stx_ino, after, &path)
             .map_err(|error| errno(&error))?;
@@ -130,6 +133,20 @@ impl Supervisor {
     }
 }
 
+/// Makes the overlay copy a link or special file of a lower layer, so that it is among the changes: sets the
+/// time it has already. One that cannot be copied keeps its owner.
+fn copy_up(file: &OwnedFd, status: &rustix::fs::Statx) {
+    let time = |time: rustix::fs::StatxTimestamp| Timespec {
+        tv_sec: time.tv_sec,
+        tv_nsec: time.tv_nsec.into(),
+    };
+    let times = Timestamps {
+        last_access: time(status.stx_atime),
+        last_modification: time(status.stx_mtime),
+    };
+    let _ = utimensat(file, "", &times, AtFlags::EMPTY_PATH);
+}
+
 /// Takes set-user-id and set-group-id away, as the kernel does when a program changes hands.
 fn clear_set_id(file: &Path, mode: u32) -> rustix::io::Result<()> {
     let mut cleared = mode & !0o4000;
@@ -145,7 +162,6 @@ fn clear_set_id(file: &Path, mode: u32) -> rustix::io::Result<()> {
 /// What the call of a notification asks for.
 #[expect(
     clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
     reason = "ids, descriptors and flags are the low halves of their registers"
 )]
 fn read_change(notification: &libc::seccomp_notif) -> rustix::io::Result<Change> {

@@ -166,6 +166,9 @@ pub(super) fn make_read_only(tree: impl AsFd) -> io::Result<()> {
     answer(done)
 }
 
+/// `IFF_UP` of linux/if.h, in the type that the request has.
+const INTERFACE_UP: libc::c_short = 1;
+
 /// Brings the loopback interface up.
 pub(super) fn raise_loopback() -> io::Result<()> {
     let socket = rustix::net::socket(
@@ -178,7 +181,7 @@ pub(super) fn raise_loopback() -> io::Result<()> {
     for (slot, byte) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
         *slot = byte.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    request.ifr_ifru.ifru_flags = INTERFACE_UP;
     // SAFETY: the request is an initialised ifreq that outlives the call, as SIOCSIFFLAGS reads it.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     answer(done.into())

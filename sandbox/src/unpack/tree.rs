@@ -8,9 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, Dev, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
-    XattrFlags, chmodat, chownat, linkat, makedev, mkdirat, mknodat, open, openat, openat2,
-    setxattr, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, Dev, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+    chmodat, chownat, linkat, makedev, mkdirat, mknodat, open, openat, openat2, setxattr, statat,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -87,8 +87,9 @@ impl Tree {
             let (parent, name) = match last(path) {
                 None => (None, &b"."[..]),
                 Some(name) => {
- let folder = beneath(&self.root, parent(path)).map_err(io::Error::from)?;
- (Some(folder), name) }
+                    let folder = beneath(&self.root, parent(path)).map_err(io::Error::from)?;
+                    (Some(folder), name)
+                }
             };
             let at = parent.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
             let name = OsStr::from_bytes(name);

@@ -73,12 +73,17 @@ impl Place {
     /// The changes as an uncompressed layer.
     pub(crate) fn layer(&self, exclude: &[PathBuf]) -> Vec<u8> {
         let parents = |_: &[u8]| Metadata::new(0o755, 0);
-        let mut writer =
-            LayerWriter::new(Vec::new(), imagespec_core::context::Compression::Gzip, parents).unwrap();
+        let mut writer = LayerWriter::new(
+            Vec::new(),
+            imagespec_core::context::Compression::Gzip,
+            parents,
+        )
+        .unwrap();
         changes::write(&self.upper(), self.tier, &mut writer, exclude).unwrap();
         let (bytes, _) = writer.finish().unwrap();
         let mut tar = Vec::new();
-        std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut tar).unwrap();
+        std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut tar)
+            .unwrap();
         tar
     }
 
@@ -100,10 +105,20 @@ impl Place {
                         }
                     }
                 }
-                let path = entry.path().unwrap().to_string_lossy().trim_end_matches('/').to_owned();
+                let path = entry
+                    .path()
+                    .unwrap()
+                    .to_string_lossy()
+                    .trim_end_matches('/')
+                    .to_owned();
                 let header = entry.header();
                 let (uid, gid) = (header.uid().unwrap(), header.gid().unwrap());
-                Entry { path, uid, gid, xattrs }
+                Entry {
+                    path,
+                    uid,
+                    gid,
+                    xattrs,
+                }
             })
             .collect()
     }
@@ -116,43 +131,67 @@ impl Place {
     }
 }
 
-/// A tar of a root file system with busybox, a user, and a link to a folder.
+/// A tar of a root file system with busybox, a user, a link to a folder, and a program with a capability.
 fn root_file_system() -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    let mut add = |path: &str, kind: tar::EntryType, mode: u32, owner: u64, content: &[u8], link: &str| {
-        let mut header = tar::Header::new_ustar();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(owner);
-        header.set_gid(owner);
-        header.set_size(content.len() as u64);
-        if link.is_empty() {
-            tar.append_data(&mut header, path, content).unwrap();
-        } else {
-            tar.append_link(&mut header, path, link).unwrap();
-        }
-    };
+    use tar::EntryType::{Directory, Regular, Symlink};
     let busybox = ["/bin/busybox", "/usr/bin/busybox"]
         .into_iter()
         .find(|path| Path::new(path).exists())
         .expect("busybox-static is installed");
     let busybox = std::fs::read(busybox).unwrap();
-    for folder in ["bin", "etc", "home", "srv", "mnt"] {
-        add(folder, tar::EntryType::Directory, 0o755, 0, b"", "");
-    }
-    add("bin/busybox", tar::EntryType::Regular, 0o755, 0, &busybox, "");
-    for name in [
-        "sh", "echo", "id", "mkdir", "ln", "mkfifo", "chown", "chgrp", "mv", "su", "true", "cat", "rm", "ls",
-        "test", "wc", "sleep", "setsid", "hostname", "pwd", "tr", "mount", "grep", "chmod", "touch", "stat",
-    ] {
-        add(&format!("bin/{name}"), tar::EntryType::Symlink, 0o777, 0, b"", "busybox");
-    }
     let passwd = b"root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
-    add("etc/passwd", tar::EntryType::Regular, 0o644, 0, passwd, "");
-    add("etc/group", tar::EntryType::Regular, 0o644, 0, b"root:x:0:\nuser:x:1000:\n", "");
-    add("etc/motd", tar::EntryType::Regular, 0o644, 0, b"hello\n", "");
-    add("home/user", tar::EntryType::Directory, 0o755, 1000, b"", "");
-    add("home/user/file", tar::EntryType::Regular, 0o444, 1000, b"old\n", "");
-    add("linked", tar::EntryType::Symlink, 0o777, 0, b"", "/srv");
+    let group = b"root:x:0:\nuser:x:1000:\n";
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, kind, mode, owner, content) in [
+        ("bin", Directory, 0o755, 0, &b""[..]),
+        ("etc", Directory, 0o755, 0, b""),
+        ("home", Directory, 0o755, 0, b""),
+        ("srv", Directory, 0o755, 0, b""),
+        ("mnt", Directory, 0o755, 0, b""),
+        ("bin/busybox", Regular, 0o755, 0, &busybox),
+        ("etc/passwd", Regular, 0o644, 0, passwd),
+        ("etc/group", Regular, 0o644, 0, group),
+        ("etc/motd", Regular, 0o644, 0, b"hello\n"),
+        ("home/user", Directory, 0o755, 1000, b""),
+        ("home/user/file", Regular, 0o444, 1000, b"old\n"),
+        ("home/user/other", Regular, 0o644, 1000, b""),
+        ("linked", Symlink, 0o777, 0, b"/srv"),
+    ] {
+        add(&mut tar, path, kind, (mode, owner), content);
+    }
+    for name in PROGRAMS.split_whitespace() {
+        let path = format!("bin/{name}");
+        add(&mut tar, &path, Symlink, (0o777, 0), b"busybox");
+    }
+    tar.append_pax_extensions([("SCHILY.xattr.security.capability", super::CAPABILITY)])
+        .unwrap();
+    add(&mut tar, "bin/capable", Regular, (0o755, 0), b"");
     tar.into_inner().unwrap()
+}
+
+const PROGRAMS: &str = "sh echo id mkdir ln mkfifo chown mv cp su true cat rm ls test wc sleep setsid hostname \
+                        pwd mount grep chmod";
+
+/// Adds an entry of a mode and an owner; the content of a link is where it leads.
+fn add(
+    tar: &mut tar::Builder<Vec<u8>>,
+    path: &str,
+    kind: tar::EntryType,
+    (mode, owner): (u32, u64),
+    content: &[u8],
+) {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(owner);
+    header.set_gid(owner);
+    header.set_mtime(1_000_000_000);
+    if kind.is_symlink() {
+        header.set_size(0);
+        let target = std::str::from_utf8(content).unwrap();
+        tar.append_link(&mut header, path, target).unwrap();
+    } else {
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, content).unwrap();
+    }
 }
