@@ -6,7 +6,6 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use imagespec_core::contract::USER_ID;
 use imagespec_oci::layer::{LayerError, LayerWriter, Metadata};
 
 /// Version of the way bytecode is made, part of its layers' keys.
@@ -47,10 +46,11 @@ pub fn request(modules: &[(String, Vec<u8>)], to: &mut dyn Write) -> io::Result<
 }
 
 /// Reads the answer to such a request, and writes what compiled to a layer: `pkg/__pycache__/mod.TAG.pyc`, where
-/// `tag` is the interpreter's cache tag, `cpython-311`.
+/// `tag` is the interpreter's cache tag, `cpython-311`, and `owner` the files' owner.
 pub fn answer<W: Write>(
     modules: &[(String, Vec<u8>)],
     tag: &str,
+    owner: u32,
     from: &mut dyn BufRead,
     layer: &mut LayerWriter<W>,
 ) -> Result<(), LayerError> {
@@ -75,7 +75,7 @@ pub fn answer<W: Write>(
         (&mut *from).take(size.into()).read_to_end(&mut content)?;
         layer.file(
             target.as_bytes(),
-            &Metadata::new(0o644, USER_ID),
+            &Metadata::new(0o644, owner),
             size.into(),
             &mut content.as_slice(),
         )?;

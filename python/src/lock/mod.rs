@@ -1,9 +1,11 @@
 //! Locks: which distributions an environment holds, with their hashes. uv resolves; what is chosen is ours to check.
 
 mod cache;
+mod hashes;
 mod poetry;
 mod pylock;
 mod resolve;
+mod said;
 mod tags;
 
 pub use resolve::{LockRequest, lock};

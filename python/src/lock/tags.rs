@@ -1,6 +1,10 @@
 //! Which of several wheels suits an interpreter best (platform compatibility tags, packaging.python.org).
 
 use imagespec_core::platform::Platform;
+use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder};
+
+/// Minor versions of glibc 2 that uv knows platforms of.
+const LEVELS: [u32; 12] = [17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40];
 
 /// The interpreter and the C library that wheels are chosen for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,18 +29,41 @@ impl Target {
         }
     }
 
-    /// What uv calls the platform.
+    /// What uv calls the platform, or the nearest it knows that promises no more than the base has.
     pub fn uv_platform(&self) -> String {
-        format!(
-            "{}-manylinux_{}_{}",
-            self.architecture(),
-            self.glibc.0,
-            self.glibc.1
-        )
+        let (major, minor) = self.glibc;
+        let fits = |level: &&u32| major > 2 || **level <= minor;
+        let level = LEVELS.iter().rev().find(fits).unwrap_or(&LEVELS[0]);
+        match self.architecture() {
+            "riscv64" => "riscv64-unknown-linux".to_owned(),
+            architecture => format!("{architecture}-manylinux_2_{level}"),
+        }
+    }
+
+    /// The environment that markers are evaluated in (dependency specifiers, packaging.python.org).
+    pub(super) fn markers(&self) -> MarkerEnvironment {
+        let full = format!("3.{}.0", self.python);
+        let environment = MarkerEnvironment::try_from(MarkerEnvironmentBuilder {
+            implementation_name: "cpython",
+            implementation_version: &full,
+            os_name: "posix",
+            platform_machine: self.architecture(),
+            platform_python_implementation: "CPython",
+            platform_release: "",
+            platform_system: "Linux",
+            platform_version: "",
+            python_full_version: &full,
+            python_version: &format!("3.{}", self.python),
+            sys_platform: "linux",
+        });
+        environment.expect("numbers and dots are a version")
     }
 
     /// How well a wheel suits, by its file name; `None` if it does not. Higher is better.
     pub fn rank(&self, filename: &str) -> Option<(u32, u32, u32)> {
+        if filename.contains(['/', '\\', '\0']) {
+            return None;
+        }
         let parts: Vec<_> = filename.strip_suffix(".whl")?.split('-').collect();
         let (build, [python, abi, platform]) = match parts[..] {
             [_, _, python, abi, platform] => ("", [python, abi, platform]),
@@ -68,6 +95,7 @@ impl Target {
             _ => {}
         }
         match (python, minor("py3")) {
+            (_, Some(minor)) if abi == "none" && minor == self.python => Some(2000),
             ("py3", _) if abi == "none" => Some(1500),
             (_, Some(minor)) if abi == "none" && minor <= self.python => Some(1000 + minor),
             _ => None,
@@ -108,6 +136,7 @@ mod tests {
         };
         let worst_to_best = [
             "a-1-py2.py3-none-any.whl",
+            "a-1-py311-none-any.whl",
             "a-1-cp39-abi3-manylinux_2_17_x86_64.whl",
             "a-1-cp311-abi3-manylinux1_x86_64.whl",
             "a-1-cp311-cp311-manylinux2014_x86_64.whl",
@@ -125,8 +154,18 @@ mod tests {
             "a-1-cp311-cp311-win_amd64.whl",
             "a-1-py2-none-any.whl",
             "a.tar.gz",
+            "../a-1-py3-none-any.whl",
+            "a-1-cp313-cp313t-manylinux_2_17_x86_64.whl",
         ] {
             assert_eq!(target.rank(unfit), None, "{unfit}");
         }
+    }
+
+    #[test]
+    fn uv_is_asked_for_no_newer_libc_than_the_base_has() {
+        let platform = |glibc| Target { python: 11, platform: Platform::amd64(), glibc }.uv_platform();
+        assert_eq!(platform((2, 36)), "x86_64-manylinux_2_36");
+        assert_eq!(platform((2, 41)), "x86_64-manylinux_2_40");
+        assert_eq!(platform((2, 30)), "x86_64-manylinux_2_28");
     }
 }

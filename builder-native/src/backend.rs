@@ -1,0 +1,144 @@
+//! The entry under which the builder is known, and what it says of itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use imagespec_core::builder::{
+    Availability, Builder, BuilderConfig, BuiltImage, Capability, CapabilitySet,
+};
+use imagespec_core::context::{BuildContext, Output};
+use imagespec_core::error::BuildError;
+use imagespec_core::host::Host;
+use imagespec_core::plan::BuildPlan;
+use imagespec_core::registry::BuilderEntry;
+use imagespec_debian::ArchiveOptions;
+use imagespec_oci::images::ImageStore;
+use serde_json::{Map, Value};
+
+use crate::assemble::Assembly;
+use crate::deliver;
+
+/// How the builder presents itself.
+pub const ENTRY: BuilderEntry = BuilderEntry {
+    name: "native",
+    aliases: &[],
+    summary: "embedded: no daemon, no root, nothing installed",
+    fallback: None,
+    options: &[
+        (
+            "debian_mirror",
+            "URL of the Debian archive to use instead of the machine's",
+        ),
+        ("debian_keyring", "file of the keys that sign that archive"),
+    ],
+    create,
+};
+
+imagespec_core::register_builder!(ENTRY);
+
+/// The builder.
+#[derive(Debug)]
+pub struct Native {
+    pub(crate) host: Host,
+    pub(crate) archive: ArchiveOptions,
+    pub(crate) store: ImageStore,
+}
+
+fn create(config: BuilderConfig<'_>) -> Result<Arc<dyn Builder>, BuildError> {
+    Ok(Arc::new(Native {
+        host: config.host.clone(),
+        archive: archive_options(config.options)?,
+        store: ImageStore::open(&config.host.cache_dir),
+    }))
+}
+
+fn archive_options(options: &Map<String, Value>) -> Result<ArchiveOptions, BuildError> {
+    let mut archive = ArchiveOptions::default();
+    for (name, value) in options {
+        let wrong = |expected: &str| {
+            BuildError::input(format!(
+                "option `{name}` of builder `native`: expected {expected}: `{value}`"
+            ))
+            .field("builder_options")
+        };
+        match (name.as_str(), value.as_str()) {
+            ("debian_mirror", Some(url)) => {
+                archive.mirror = Some(url.parse().map_err(|_| wrong("a URL"))?)
+            }
+            ("debian_keyring", Some(path)) => archive.keyring = Some(PathBuf::from(path)),
+            ("debian_mirror" | "debian_keyring", None) => return Err(wrong("a text")),
+            _ => {
+                let known: Vec<_> = ENTRY.options.iter().map(|(name, _)| *name).collect();
+                return Err(
+                    BuildError::input(format!("builder `native` has no option: `{name}`"))
+                        .field("builder_options")
+                        .hint(format!("known options: {}", known.join(", "))),
+                );
+            }
+        }
+    }
+    Ok(archive)
+}
+
+#[async_trait]
+impl Builder for Native {
+    fn capabilities(&self) -> CapabilitySet {
+        let mut able = CapabilitySet::from([
+            Capability::BaseDebian,
+            Capability::BaseImage,
+            Capability::AptPackages,
+            Capability::PythonPackages,
+            Capability::RuntimePackages,
+            Capability::ForeignPlatform,
+            Capability::MultiPlatform,
+            Capability::OutputPush,
+            Capability::OutputStore,
+            Capability::OutputOciDir,
+            Capability::OutputTar,
+        ]);
+        if cfg!(target_os = "linux") {
+            able.insert(Capability::Run);
+        }
+        able
+    }
+
+    async fn probe(&self) -> Availability {
+        Availability::Ready {
+            detail: "embedded".to_owned(),
+        }
+    }
+
+    async fn find(
+        &self,
+        _: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<Option<BuiltImage>, BuildError> {
+        deliver::find(self, cx).await
+    }
+
+    async fn build(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<BuiltImage, BuildError> {
+        // Taken first, so that nothing this build finds is pruned before the image has its name.
+        let store = self.store.clone();
+        let lock = tokio::task::spawn_blocking(move || store.lock_shared()).await;
+        let lock = lock.map_err(std::io::Error::other).and_then(|lock| lock);
+        let _lock = lock
+            .map_err(|error| BuildError::failed("cannot lock the image store").caused_by(&error))?;
+        let work = async {
+            let image = Assembly::new(self, plan, cx)?.build().await?;
+            deliver::deliver(self, plan, cx, image).await
+        };
+        cx.cancel
+            .run_until_cancelled(work)
+            .await
+            .unwrap_or_else(|| Err(BuildError::interrupted()))
+    }
+
+    fn local_output(&self) -> Output {
+        Output::Store
+    }
+}

@@ -1,0 +1,111 @@
+//! Running a command in a finished image, as a container would.
+
+use std::path::PathBuf;
+
+use imagespec_core::contract::{USER, USER_HOME, USER_ID};
+use imagespec_core::error::BuildError;
+use imagespec_core::host::Host;
+use imagespec_core::platform::Platform;
+use imagespec_oci::image::Image;
+use imagespec_oci::images::ImageStore;
+use imagespec_sandbox::Job;
+
+use crate::assemble::environment;
+use crate::run::snapshots;
+
+/// What is run, and in which image of the local store.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// Name of the image in the local store.
+    pub reference: String,
+    /// Program and arguments; empty for the image's own.
+    pub command: Vec<String>,
+    /// The person's terminal type, for programs that draw.
+    pub term: Option<String>,
+}
+
+/// Runs a command with the caller's terminal, as the image's user, with its environment and working directory,
+/// and returns its exit code. What it changes is gone afterwards.
+pub async fn execute(host: &Host, execution: &Execution) -> Result<u8, BuildError> {
+    let store = ImageStore::open(&host.cache_dir);
+    let missing = || {
+        BuildError::input(format!(
+            "the image is not in the local store: `{}`",
+            execution.reference
+        ))
+        .hint("build it with `--output store`")
+    };
+    let record = store
+        .find(&execution.reference)
+        .map_err(|error| crate::layers::store_error(&error))?
+        .ok_or_else(missing)?;
+    let platform = Platform::host();
+    let image =
+        Image::read(store.blobs(), &record.descriptor.digest, &platform).map_err(|error| {
+            BuildError::input(format!(
+                "the image does not run on this machine: `{}`",
+                execution.reference
+            ))
+            .caused_by(&error)
+        })?;
+    if image.platform != platform {
+        return Err(BuildError::input(format!(
+            "the image is for `{}`, and this machine is `{platform}`",
+            image.platform
+        )));
+    }
+    let tier = imagespec_sandbox::tier(host)
+        .await
+        .map_err(imagespec_sandbox::Error::from)?;
+    let own = || {
+        image
+            .runtime
+            .entrypoint
+            .iter()
+            .chain(&image.runtime.cmd)
+            .flatten()
+            .cloned()
+            .collect()
+    };
+    let argv: Vec<String> = if execution.command.is_empty() {
+        own()
+    } else {
+        execution.command.clone()
+    };
+    let id = match image.runtime.user.as_str() {
+        USER => USER_ID,
+        user => user
+            .split(':')
+            .next()
+            .and_then(|user| user.parse().ok())
+            .unwrap_or(0),
+    };
+    let mut env = environment(&image.runtime);
+    env.entry("HOME".to_owned()).or_insert_with(|| {
+        if id == 0 {
+            "/root".to_owned()
+        } else {
+            USER_HOME.to_owned()
+        }
+    });
+    if let Some(term) = &execution.term {
+        env.entry("TERM".to_owned()).or_insert_with(|| term.clone());
+    }
+    let cwd = if image.runtime.working_dir.is_empty() {
+        "/"
+    } else {
+        &image.runtime.working_dir
+    };
+    let job = Job {
+        env: env.into_iter().collect(),
+        cwd: PathBuf::from(cwd),
+        uid: id,
+        gid: id,
+        hostname: "imagespec".to_owned(),
+        ..Job::new(
+            snapshots(&store, &host.cache_dir, &image.layers, tier).await?,
+            argv,
+        )
+    };
+    Ok(imagespec_sandbox::exec(host, &job, tier).await?)
+}
