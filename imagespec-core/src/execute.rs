@@ -360,3 +360,16 @@ fn assumed(job: &Job, candidate: &Candidate) -> BuiltImage {
         layers: Vec::new(),
     }
 }
+
+/// Why the job's builder, or whoever takes over for it, could not build it. Contacts nothing.
+pub fn refusals(job: &Job) -> Vec<BuildError> {
+    let refused = |candidate: &Candidate| {
+        capable(job, candidate)
+            .err()
+            .map(|error| in_image(job, error))
+    };
+    match (refused(&job.builder), job.fallback.as_ref().map(refused)) {
+        (None, _) | (_, Some(None)) => Vec::new(),
+        (_, Some(Some(error))) | (Some(error), None) => vec![error],
+    }
+}

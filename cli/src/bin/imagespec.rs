@@ -1,3 +1,5 @@
 //! The `imagespec` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    imagespec_cli::main()
+}
