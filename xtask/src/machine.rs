@@ -1,0 +1,103 @@
+//! What the tests need of the machine, beside Rust.
+
+use crate::command::{Program, on_path};
+use crate::error::Error;
+use crate::report;
+
+/// Something the tests run.
+struct Need {
+    /// Whether it is there.
+    check: fn() -> bool,
+    /// What it is called, for messages.
+    name: &'static str,
+    /// The Debian package that has it.
+    package: &'static str,
+    /// Which tests are skipped without it.
+    tests: &'static str,
+}
+
+const NEEDS: [Need; 6] = [
+    Need {
+        check: || on_path("docker-registry"),
+        name: "docker-registry",
+        package: "docker-registry",
+        tests: "pushes and pulls",
+    },
+    Need {
+        check: || on_path("busybox"),
+        name: "busybox",
+        package: "busybox-static",
+        tests: "the sandbox",
+    },
+    Need {
+        check: || on_path("setpriv"),
+        name: "setpriv",
+        package: "util-linux",
+        tests: "everything as an unprivileged user",
+    },
+    Need {
+        check: || on_path("python3"),
+        name: "python3",
+        package: "python3",
+        tests: "Python packages",
+    },
+    Need {
+        check: || {
+            Program::new("python3")
+                .args(["-c", "import ensurepip, venv"])
+                .succeeds()
+        },
+        name: "Python's venv",
+        package: "python3-venv",
+        tests: "the comparison with uv, and the tools of the tasks",
+    },
+    Need {
+        check: || {
+            Program::new("python3")
+                .args(["-m", "pip", "--version"])
+                .succeeds()
+        },
+        name: "pip",
+        package: "python3-pip",
+        tests: "Python packages, where uv is not on PATH",
+    },
+];
+
+/// Installs what is missing where this program may: as root, with apt. Says what stays missing otherwise.
+pub(crate) fn set_up() -> Result<(), Error> {
+    let missing: Vec<_> = NEEDS.iter().filter(|need| !(need.check)()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if on_path("apt-get") && is_root() {
+        let packages = missing.iter().map(|need| need.package);
+        return install(packages);
+    }
+    for need in missing {
+        report::note(&format!(
+            "`{}` is missing, so these tests are skipped or fail: {}; on Debian it is in the package `{}`",
+            need.name, need.tests, need.package
+        ));
+    }
+    Ok(())
+}
+
+fn install(packages: impl Iterator<Item = &'static str>) -> Result<(), Error> {
+    let apt = || {
+        Program::new("apt-get")
+            .arg("--quiet=2")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+    };
+    apt().arg("update").run()?;
+    apt()
+        .args(["install", "--yes", "--no-install-recommends"])
+        .args(packages)
+        .run()
+}
+
+fn is_root() -> bool {
+    Program::new("id")
+        .arg("--user")
+        .stdout()
+        .is_ok_and(|id| id == "0")
+}
