@@ -23,7 +23,6 @@ fn forbidden() -> Vec<String> {
         ("/wo", "rk/main"),
         ("/wo", "rk/shared"),
         ("/root/.", "cargo"),
-        ("/root/.", "cache"),
     ];
     hosts
         .into_iter()
