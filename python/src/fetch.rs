@@ -8,10 +8,11 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
-use imagespec_http::Client;
+use imagespec_http::{Client, Expected};
 use imagespec_oci::store::publish;
 use url::Url;
 
+use crate::index::Credentials;
 use crate::lock::LockedWheel;
 
 /// Where a wheel is kept, whether or not it is there.
@@ -32,6 +33,7 @@ pub async fn fetch(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<u64, BuildError> {
     let all = AtomicU64::new(0);
+    let credentials = &Credentials::of(host);
     let one = |wheel: &LockedWheel| {
         let (wheel, to, all) = (wheel.clone(), cached(host, wheel), &all);
         async move {
@@ -47,11 +49,25 @@ pub async fn fetch(
                 );
             };
             let result = match Url::parse(&wheel.location) {
-                Ok(url) if matches!(url.scheme(), "http" | "https") => client
-                    .download(&url, Some(&wheel.digest), wheel.size, &to, &advance)
-                    .await
-                    .map(|_| ())
-                    .map_err(BuildError::from),
+                Ok(url) if matches!(url.scheme(), "http" | "https") => {
+                    let expected = Expected {
+                        digest: Some(wheel.digest),
+                        size: wheel.size,
+                        ..Expected::default()
+                    };
+                    // Sent to the server that the machine has them for; a redirect elsewhere drops them.
+                    let login = credentials.get(&url);
+                    let get = |client: &reqwest::Client| match login {
+                        Some((user, password)) => {
+                            client.get(url.clone()).basic_auth(user, password.as_ref())
+                        }
+                        None => client.get(url.clone()),
+                    };
+                    let answer = client
+                        .download_with(get, &url, expected, &to, &advance)
+                        .await;
+                    answer.map(|_| ()).map_err(BuildError::from)
+                }
                 Ok(url) if url.scheme() == "file" => url
                     .to_file_path()
                     .map_err(|()| BuildError::failed(format!("not the URL of a file: `{url}`")))

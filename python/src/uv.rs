@@ -15,12 +15,14 @@ use crate::wheel::extract;
 
 /// The version that is fetched, and the oldest that is used.
 pub const VERSION: &str = "0.13.9";
-/// Digests of the wheels of that version: glibc and musl on x86-64, both on ARM, macOS on ARM.
-const WHEELS: [&str; 4] = [
+/// Digests of the wheels of that version: glibc and musl on x86-64, both and newer glibc on ARM, macOS on each.
+const WHEELS: [&str; 6] = [
     "d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19",
     "2c45530751517d6c3bbc69a19473f6effe47cce047bede01ffd8af7ea7b36b25",
     "5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe",
     "66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63",
+    "ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375",
+    "c16ed11e013557536b3e60065f1b912f6407bd6518e041b961e23ef9e6b4fbf5",
 ];
 
 /// A uv that works.

@@ -1,6 +1,7 @@
 //! Arguments that a person gives the installer, as far as they say what is resolved.
 
-use crate::lock::LockError;
+use imagespec_core::error::BuildError;
+use imagespec_core::plan::PackageIndex;
 
 /// What an option means to a resolution.
 enum Meaning {
@@ -19,11 +20,30 @@ enum Meaning {
 }
 
 /// Every option that is understood, with its short form.
-pub const KNOWN_ARGUMENTS: &[&str] = &[
-    "--pre", "--no-deps", "--no-index", "--index-url", "--extra-index-url", "--find-links", "--trusted-host",
-    "--index-strategy", "--prerelease", "--resolution", "--exclude-newer", "--torch-backend",
-    "--keyring-provider", "--only-binary", "--prefer-binary", "--no-cache-dir", "--upgrade", "--quiet",
-    "--verbose", "--no-compile", "--compile-bytecode", "--retries", "--timeout",
+const KNOWN: &[&str] = &[
+    "--pre",
+    "--no-deps",
+    "--no-index",
+    "--index-url",
+    "--extra-index-url",
+    "--find-links",
+    "--trusted-host",
+    "--index-strategy",
+    "--prerelease",
+    "--resolution",
+    "--exclude-newer",
+    "--torch-backend",
+    "--keyring-provider",
+    "--only-binary",
+    "--prefer-binary",
+    "--no-cache-dir",
+    "--upgrade",
+    "--quiet",
+    "--verbose",
+    "--no-compile",
+    "--compile-bytecode",
+    "--retries",
+    "--timeout",
 ];
 
 fn meaning(option: &str) -> Option<Meaning> {
@@ -41,74 +61,123 @@ fn meaning(option: &str) -> Option<Meaning> {
         "--exclude-newer" => Meaning::Value("--exclude-newer"),
         "--torch-backend" => Meaning::Value("--torch-backend"),
         "--keyring-provider" => Meaning::Value("--keyring-provider"),
-        "--prefer-binary" | "--no-cache-dir" | "--no-cache" | "-n" | "--upgrade" | "-U" | "--quiet" | "-q"
-        | "--verbose" | "-v" | "--no-compile" | "--no-compile-bytecode" | "--compile-bytecode"
-        | "--disable-pip-version-check" | "--break-system-packages" | "--no-color" | "--no-progress"
-        | "--no-warn-script-location" | "--require-hashes" | "--no-build" => Meaning::Nothing,
+        "--prefer-binary"
+        | "--no-cache-dir"
+        | "--no-cache"
+        | "-n"
+        | "--upgrade"
+        | "-U"
+        | "--quiet"
+        | "-q"
+        | "--verbose"
+        | "-v"
+        | "--no-compile"
+        | "--no-compile-bytecode"
+        | "--compile-bytecode"
+        | "--disable-pip-version-check"
+        | "--break-system-packages"
+        | "--no-color"
+        | "--no-progress"
+        | "--no-warn-script-location"
+        | "--require-hashes"
+        | "--no-build" => Meaning::Nothing,
         "--only-binary" | "--retries" | "--timeout" | "--default-timeout" | "--progress-bar"
         | "--root-user-action" | "--link-mode" => Meaning::NoValue,
         _ => return None,
     })
 }
 
-/// Arguments, sorted out.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Arguments {
-    /// For uv, as they are.
-    pub(super) uv: Vec<String>,
-    pub(super) index: Option<String>,
-    pub(super) extra: Vec<String>,
-}
-
-impl Arguments {
-    pub(super) fn read(arguments: &[String]) -> Result<Self, LockError> {
-        let mut out = Self::default();
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            let (option, attached) = match argument.split_once('=') {
-                Some((option, value)) if option.starts_with("--") => (option, Some(value.to_owned())),
-                _ => (argument.as_str(), None),
-            };
-            let meaning = meaning(option).ok_or_else(|| LockError::Argument(super::redact(option)))?;
-            let mut value = || {
-                let value = attached.clone().or_else(|| arguments.next().cloned());
-                value.ok_or_else(|| LockError::ArgumentValue(option.to_owned()))
-            };
-            match meaning {
-                Meaning::Nothing => {}
-                Meaning::NoValue => drop(value()?),
-                Meaning::Flag(flag) => out.uv.push(flag.to_owned()),
-                Meaning::Value(flag) => out.uv.push(format!("{flag}={}", value()?)),
-                Meaning::Index => out.index = Some(value()?),
-                Meaning::Extra => out.extra.push(value()?),
-            }
+/// The index that a declaration asks for once its `pip_extra_args` are read too, and what is left of them for uv.
+pub(crate) fn arguments(
+    declared: &PackageIndex,
+) -> Result<(PackageIndex, Vec<String>), BuildError> {
+    let wrong = |message: String| BuildError::input(message).field("pip_extra_args");
+    let mut index = PackageIndex {
+        extra_args: Vec::new(),
+        ..declared.clone()
+    };
+    let mut options = Vec::new();
+    let mut arguments = declared.extra_args.iter();
+    while let Some(argument) = arguments.next() {
+        let (option, attached) = match argument.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => (option, Some(value.to_owned())),
+            _ => (argument.as_str(), None),
+        };
+        let meaning = meaning(option).ok_or_else(|| {
+            let error = wrong(format!(
+                "unknown option of the package installer: `{}`",
+                super::redacted(option)
+            ));
+            error.hint(format!("known options: {}", KNOWN.join(" ")))
+        })?;
+        let mut value = || {
+            let value = attached.clone().or_else(|| arguments.next().cloned());
+            value.ok_or_else(|| wrong(format!("the option has no value: `{option}`")))
+        };
+        match meaning {
+            Meaning::Nothing => {}
+            Meaning::NoValue => drop(value()?),
+            Meaning::Flag(flag) => options.push(flag.to_owned()),
+            Meaning::Value(flag) => options.push(format!("{flag}={}", value()?)),
+            Meaning::Index => index.url = Some(value()?),
+            Meaning::Extra => index.extra_urls.push(value()?),
         }
-        Ok(out)
     }
+    Ok((index, options))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(arguments: &[&str]) -> Result<Arguments, LockError> {
-        Arguments::read(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
+    fn read(written: &[&str]) -> Result<(PackageIndex, Vec<String>), BuildError> {
+        let extra_args = written.iter().map(ToString::to_string).collect();
+        arguments(&PackageIndex {
+            extra_args,
+            ..PackageIndex::default()
+        })
     }
 
     #[test]
     fn options_of_both_installers_become_options_of_uv() {
-        let found = read(&["--pre", "-f", "wheels", "--index-strategy=unsafe-best-match", "--no-cache-dir", "--retries", "3"]).unwrap();
-        assert_eq!(found.uv, ["--prerelease=allow", "--find-links=wheels", "--index-strategy=unsafe-best-match"]);
-        let found = read(&["-i", "https://a.invalid/simple", "--extra-index-url=https://b.invalid/simple"]).unwrap();
-        assert_eq!(found.index.as_deref(), Some("https://a.invalid/simple"));
-        assert_eq!(found.extra, ["https://b.invalid/simple"]);
+        let written = [
+            "--pre",
+            "-f",
+            "wheels",
+            "--index-strategy=unsafe-best-match",
+            "--no-cache-dir",
+            "--retries",
+            "3",
+        ];
+        let (_, options) = read(&written).unwrap();
+        assert_eq!(
+            options,
+            [
+                "--prerelease=allow",
+                "--find-links=wheels",
+                "--index-strategy=unsafe-best-match"
+            ]
+        );
+        let (index, options) = read(&[
+            "-i",
+            "https://a.invalid/simple",
+            "--extra-index-url=https://b.invalid",
+        ])
+        .unwrap();
+        assert_eq!(index.url.as_deref(), Some("https://a.invalid/simple"));
+        assert_eq!(index.extra_urls, ["https://b.invalid"]);
+        assert!(options.is_empty());
     }
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        assert!(matches!(read(&["--user"]), Err(LockError::Argument(option)) if option == "--user"));
-        assert!(matches!(read(&["--find-links"]), Err(LockError::ArgumentValue(_))));
-        for option in KNOWN_ARGUMENTS {
+        let error = read(&["--user"]).unwrap_err();
+        assert_eq!(
+            error.message,
+            "unknown option of the package installer: `--user`"
+        );
+        assert!(read(&["--find-links"]).is_err());
+        for option in KNOWN {
             assert!(meaning(option).is_some(), "{option}");
         }
     }

@@ -28,20 +28,16 @@ struct Wheel {
     url: Option<String>,
     path: Option<String>,
     size: Option<u64>,
-    hashes: Hashes,
+    hashes: Known,
 }
 
 #[derive(Deserialize)]
-struct Hashes {
+struct Known {
     sha256: Option<String>,
 }
 
 /// The best wheel of every package, among those that the person's own hashes allow.
-pub(super) fn choose(
-    text: &str,
-    target: &Target,
-    hashes: &Hashes,
-) -> Result<Lock, BuildError> {
+pub(super) fn choose(text: &str, target: &Target, hashes: &Hashes) -> Result<Lock, BuildError> {
     let pylock: Pylock = toml::from_str(text).map_err(|error| {
         BuildError::failed("uv wrote a lock that cannot be read").caused_by(&error)
     })?;
@@ -54,11 +50,7 @@ pub(super) fn choose(
     Ok(Lock { wheels })
 }
 
-fn wheel(
-    package: Package,
-    target: &Target,
-    hashes: &Hashes,
-) -> Result<LockedWheel, BuildError> {
+fn wheel(package: Package, target: &Target, hashes: &Hashes) -> Result<LockedWheel, BuildError> {
     let Package {
         name,
         version,
@@ -70,12 +62,22 @@ fn wheel(
         .filter_map(|wheel| {
             let location = wheel.url.or(wheel.path)?;
             let filename = wheel.name.unwrap_or_else(|| last_component(&location));
-            Some((target.rank(&filename)?, filename, location, wheel.hashes.sha256, wheel.size))
+            Some((
+                target.rank(&filename)?,
+                filename,
+                location,
+                wheel.hashes.sha256,
+                wheel.size,
+            ))
         })
         .collect();
     let title = format!("{name}=={version}");
     if fitting.is_empty() {
-        let message = format!("no wheel fits Python 3.{} on {}: `{title}`", target.python, target.uv_platform());
+        let message = format!(
+            "no wheel fits Python 3.{} on {}: `{title}`",
+            target.python,
+            target.uv_platform()
+        );
         return Err(BuildError::input(message).field("requirements").hint(
             "source distributions are not built in this version: choose a version of the package that has a wheel",
         ));
@@ -84,7 +86,9 @@ fn wheel(
     let digest = |hex: &Option<String>| format!("sha256:{}", hex.as_ref()?).parse::<Digest>().ok();
     let mut hashed: Vec<_> = fitting
         .into_iter()
-        .filter_map(|(_, filename, location, hex, size)| Some((filename, location, digest(&hex)?, size)))
+        .filter_map(|(_, filename, location, hex, size)| {
+            Some((filename, location, digest(&hex)?, size))
+        })
         .collect();
     if hashed.is_empty() {
         let message = format!("the package index gives no SHA-256 of `{title}`");
@@ -135,14 +139,30 @@ mod tests {
         assert_eq!(best.wheels[0].digest.hex(), hash('b'));
         let pinned = |c| Hashes::of_lock(&format!("b==1 --hash=sha256:{}", hash(c)));
         let only = choose(&text, &target, &pinned('a')).expect("a lock");
-        assert_eq!((only.wheels[0].filename.as_str(), only.wheels[0].size), ("b-1-py3-none-any.whl", Some(3)));
+        assert_eq!(
+            (only.wheels[0].filename.as_str(), only.wheels[0].size),
+            ("b-1-py3-none-any.whl", Some(3))
+        );
         let error = choose(&text, &target, &pinned('c')).expect_err("nothing");
-        assert_eq!(error.message, "no wheel has a hash that the requirements allow: `b==1`");
-        let old = Target { python: 2, platform: "linux/s390x".parse().expect("a platform"), glibc: (2, 36) };
+        assert_eq!(
+            error.message,
+            "no wheel has a hash that the requirements allow: `b==1`"
+        );
+        let old = Target {
+            python: 2,
+            platform: "linux/s390x".parse().expect("a platform"),
+            glibc: (2, 36),
+        };
         let none = text.replace("none-any", "none-win32");
         let error = choose(&none, &old, &Hashes::default()).expect_err("nothing");
-        assert!(error.message.starts_with("no wheel fits Python 3.2"), "{}", error.message);
-        let hostile = text.replace("b-1-py3", "..%2Fb-1-py3").replace("b-1-cp311", "..%2Fb-1-cp311");
+        assert!(
+            error.message.starts_with("no wheel fits Python 3.2"),
+            "{}",
+            error.message
+        );
+        let hostile = text
+            .replace("b-1-py3", "..%2Fb-1-py3")
+            .replace("b-1-cp311", "..%2Fb-1-cp311");
         assert!(choose(&hostile, &target, &Hashes::default()).is_err());
     }
 }

@@ -11,7 +11,7 @@ use imagespec_core::plan::{ContextEntry, PackageIndex, Requirements, Requirement
 
 use super::hashes::Hashes;
 use super::{Lock, Target, cache, poetry, pylock, said};
-use crate::index::{arguments, environment, sources};
+use crate::index::{arguments, environment, no_index, sources};
 use crate::uv::Uv;
 
 /// Version of the way locks are made, part of their cache's key.
@@ -46,7 +46,10 @@ pub async fn lock(host: &Host, request: LockRequest<'_>) -> Result<(Lock, bool),
     if request.requirements.is_none() && request.packages.is_empty() {
         return Ok((Lock { wheels: Vec::new() }, true));
     }
-    let (index, options) = arguments(request.index)?;
+    let (index, mut options) = arguments(request.index)?;
+    if no_index(host) {
+        options.push("--no-index".to_owned());
+    }
     let env = environment(host, &index);
     let key = request.key(&env);
     if !request.refresh
@@ -126,9 +129,14 @@ impl Resolver<'_> {
         let mut inputs = Vec::new();
         let mut pinned = None;
         if let Some(requirements) = self.request.requirements {
-            let name = requirements.path.strip_prefix("python/").unwrap_or(&requirements.path);
+            let name = requirements
+                .path
+                .strip_prefix("python/")
+                .unwrap_or(&requirements.path);
             match requirements.kind {
-                RequirementsKind::RequirementsTxt | RequirementsKind::Pyproject => inputs.push(name.to_owned()),
+                RequirementsKind::RequirementsTxt | RequirementsKind::Pyproject => {
+                    inputs.push(name.to_owned())
+                }
                 RequirementsKind::UvLock => pinned = Some(self.export().await?),
                 RequirementsKind::PoetryLock => pinned = Some(self.poetry(name)?),
             }
@@ -143,7 +151,8 @@ impl Resolver<'_> {
             return pylock::choose(&text, target, &self.hashes()?);
         };
         if !self.request.packages.is_empty() {
-            let error = BuildError::input("a lock file and further packages exclude each other").field("packages");
+            let error = BuildError::input("a lock file and further packages exclude each other")
+                .field("packages");
             return Err(error.hint("add the packages to the project and lock it again"));
         }
         if !pinned.lines().any(|line| !line.trim().is_empty()) {
@@ -157,9 +166,17 @@ impl Resolver<'_> {
     /// The hashes that requirements files demand: uv's resolution does not look at them.
     fn hashes(&self) -> Result<Hashes, BuildError> {
         let mut hashes = Hashes::default();
-        let kind = self.request.requirements.map(|requirements| requirements.kind);
+        let kind = self
+            .request
+            .requirements
+            .map(|requirements| requirements.kind);
         if kind == Some(RequirementsKind::RequirementsTxt) {
-            for path in self.request.entries.keys().filter(|path| path.starts_with("python/")) {
+            for path in self
+                .request
+                .entries
+                .keys()
+                .filter(|path| path.starts_with("python/"))
+            {
                 let name = path.strip_prefix("python/").unwrap_or(path);
                 hashes.read(&self.read(name)?);
             }
@@ -186,9 +203,20 @@ impl Resolver<'_> {
     /// another, uv takes the lock for stale, so it is asked once more without the machine's.
     async fn export(&self) -> Result<String, BuildError> {
         let export = |how: &str| {
-            let arguments = ["export", how, "--no-dev", "--no-emit-project", "--no-header", "--no-annotate"];
+            let arguments = [
+                "export",
+                how,
+                "--no-dev",
+                "--no-emit-project",
+                "--no-header",
+                "--no-annotate",
+            ];
             let format = ["--quiet", "--format", "requirements.txt"];
-            arguments.iter().chain(&format).map(|argument| (*argument).to_owned()).collect::<Vec<_>>()
+            arguments
+                .iter()
+                .chain(&format)
+                .map(|argument| (*argument).to_owned())
+                .collect::<Vec<_>>()
         };
         let mut plain = self.env.clone();
         for (name, _) in sources(&self.env) {
@@ -212,16 +240,26 @@ impl Resolver<'_> {
 
     async fn compile(&self, inputs: &[String], pinned: bool) -> Result<String, BuildError> {
         let target = self.request.target;
-        let mut arguments: Vec<String> =
-            ["pip", "compile", "--format", "pylock.toml", "--no-build", "--no-header", "--quiet"]
-                .map(str::to_owned)
-                .to_vec();
+        let mut arguments: Vec<String> = [
+            "pip",
+            "compile",
+            "--format",
+            "pylock.toml",
+            "--no-build",
+            "--no-header",
+            "--quiet",
+        ]
+        .map(str::to_owned)
+        .to_vec();
         arguments.push(format!("--python-version=3.{}", target.python));
         arguments.push(format!("--python-platform={}", target.uv_platform()));
         if pinned {
             // A pin may be of any index that has it: its hash says whether it is the right one.
-            arguments.extend(["--no-deps", "--index-strategy=unsafe-best-match"].map(str::to_owned));
-            let given = |option: &&String| !option.starts_with("--index-strategy") && *option != "--no-deps";
+            arguments
+                .extend(["--no-deps", "--index-strategy=unsafe-best-match"].map(str::to_owned));
+            let given = |option: &&String| {
+                !option.starts_with("--index-strategy") && *option != "--no-deps"
+            };
             arguments.extend(self.options.iter().filter(given).cloned());
         } else {
             arguments.extend(self.options.iter().cloned());
@@ -243,15 +281,19 @@ impl Resolver<'_> {
     ) -> Result<Result<String, said::Said>, BuildError> {
         let output = self.uv.run(&arguments, self.folder, env).await?;
         if !output.status.success() {
-            return Ok(Err(said::Said::read(&String::from_utf8_lossy(&output.stderr))));
+            return Ok(Err(said::Said::read(&String::from_utf8_lossy(
+                &output.stderr,
+            ))));
         }
         let text = String::from_utf8(output.stdout);
-        text.map(Ok).map_err(|error| BuildError::failed("uv wrote what is not UTF-8").caused_by(&error))
+        text.map(Ok)
+            .map_err(|error| BuildError::failed("uv wrote what is not UTF-8").caused_by(&error))
     }
 
     fn read(&self, name: &str) -> Result<String, BuildError> {
         let bytes = fs_err::read(self.folder.join(name)).map_err(|error| unreadable(&error))?;
-        String::from_utf8(bytes).map_err(|_| BuildError::input(format!("not UTF-8: `{name}`")).field("requirements"))
+        String::from_utf8(bytes)
+            .map_err(|_| BuildError::input(format!("not UTF-8: `{name}`")).field("requirements"))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), BuildError> {

@@ -7,8 +7,13 @@ use imagespec_core::error::{BuildError, Cause};
 use crate::index::redacted;
 
 /// Marks of failures that are nobody's writing.
-const UNREACHABLE: [&str; 5] =
-    ["Failed to fetch", "error sending request", "dns error", "Could not connect", "client error (Connect)"];
+const UNREACHABLE: [&str; 5] = [
+    "Failed to fetch",
+    "error sending request",
+    "dns error",
+    "Could not connect",
+    "client error (Connect)",
+];
 
 /// uv's error, its causes and its hints, without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +26,21 @@ pub(super) struct Said {
 impl Said {
     pub(super) fn read(stderr: &str) -> Self {
         let text = redacted(stderr);
-        let mut said = Self { message: String::new(), causes: Vec::new(), hints: Vec::new() };
-        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("warning: ")) {
+        let mut said = Self {
+            message: String::new(),
+            causes: Vec::new(),
+            hints: Vec::new(),
+        };
+        for line in text
+            .lines()
+            .filter(|line| !line.trim().is_empty() && !line.starts_with("warning: "))
+        {
             let trimmed = line.trim();
-            let after = |mark: &str| trimmed.strip_prefix(mark).map(|rest| rest.trim().to_owned());
+            let after = |mark: &str| {
+                trimmed
+                    .strip_prefix(mark)
+                    .map(|rest| rest.trim().to_owned())
+            };
             if let Some(hint) = after("hint: ") {
                 said.hints.push(hint);
             } else if let Some(cause) = after("cause: ").or_else(|| after("Caused by: ")) {
@@ -50,9 +66,14 @@ impl Said {
     /// The error that a person reads. `folder` is where uv ran: there the lines of files are counted.
     pub(super) fn error(self, field: &str, folder: &Path) -> BuildError {
         let all = || self.causes.iter().chain([&self.message]);
-        let (error, explained) = if all().any(|text| UNREACHABLE.iter().any(|mark| text.contains(mark))) {
+        let (error, explained) = if all()
+            .any(|text| UNREACHABLE.iter().any(|mark| text.contains(mark)))
+        {
             let error = BuildError::unavailable("the package index cannot be reached");
-            (error.hint("check the network and pip's configuration: `pip config list`"), false)
+            (
+                error.hint("check the network and pip's configuration: `pip config list`"),
+                false,
+            )
         } else if self.is_stale() {
             let error = BuildError::input("`uv.lock` does not match `pyproject.toml`");
             (error.hint("run `uv lock`"), true)
@@ -61,15 +82,23 @@ impl Said {
             let hint = "source distributions are not built in this version: choose a version of the package that has a wheel, or install it with `commands`";
             (error.hint(hint), false)
         } else if let Some((file, line)) = self.place(folder) {
-            (BuildError::input(format!("cannot read line {line} of `{file}`")), false)
+            (
+                BuildError::input(format!("cannot read line {line} of `{file}`")),
+                false,
+            )
         } else {
-            (BuildError::input("cannot resolve the Python packages"), false)
+            (
+                BuildError::input("cannot resolve the Python packages"),
+                false,
+            )
         };
         let mut error = error.field(field);
         if !explained {
             let messages = std::iter::once(self.message).chain(self.causes);
             let chain = messages.collect::<Vec<_>>().into_iter().rev();
-            error.source = chain.fold(None, |source, message| Some(Box::new(Cause { message, source })));
+            error.source = chain.fold(None, |source, message| {
+                Some(Box::new(Cause { message, source }))
+            });
         }
         error
     }
@@ -88,8 +117,15 @@ impl Said {
         let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
         let text = fs_err::read(folder.join(file)).ok()?;
         let head = text.get(..digits.parse::<usize>().ok()?.min(text.len()))?;
-        let name = if file == super::resolve::PACKAGES { "packages" } else { file };
-        Some((name.to_owned(), head.iter().filter(|byte| **byte == b'\n').count() + 1))
+        let name = if file == super::resolve::PACKAGES {
+            "packages"
+        } else {
+            file
+        };
+        Some((
+            name.to_owned(),
+            head.iter().filter(|byte| **byte == b'\n').count() + 1,
+        ))
     }
 }
 
@@ -114,8 +150,14 @@ mod tests {
         fs_err::write(folder.path().join("a.txt"), "one\n\nnumpy===bad bad\n").unwrap();
         let stderr = "error: Couldn't parse requirement in `a.txt` at position 5\n  cause: expected version\n         numpy===bad bad\n              ^^^^^^^\n";
         let error = Said::read(stderr).error("requirements", folder.path());
-        assert_eq!((error.message.as_str(), error.kind), ("cannot read line 3 of `a.txt`", ErrorKind::Input));
-        let causes = ["Couldn't parse requirement in `a.txt` at position 5", "expected version numpy===bad bad"];
+        assert_eq!(
+            (error.message.as_str(), error.kind),
+            ("cannot read line 3 of `a.txt`", ErrorKind::Input)
+        );
+        let causes = [
+            "Couldn't parse requirement in `a.txt` at position 5",
+            "expected version numpy===bad bad",
+        ];
         assert_eq!(chain(&error), causes);
     }
 
@@ -133,8 +175,13 @@ mod tests {
         let error = Said::read(stderr).error("requirements", Path::new("."));
         assert_eq!(error.kind, ErrorKind::Unavailable);
         assert!(!format!("{error:?}").contains("secret"));
-        let stale = Said::read("error: The lockfile at `uv.lock` needs to be updated, but `--locked` was provided.\n");
+        let stale = Said::read(
+            "error: The lockfile at `uv.lock` needs to be updated, but `--locked` was provided.\n",
+        );
         assert!(stale.is_stale());
-        assert_eq!(stale.error("requirements", Path::new(".")).hints, ["run `uv lock`"]);
+        assert_eq!(
+            stale.error("requirements", Path::new(".")).hints,
+            ["run `uv lock`"]
+        );
     }
 }

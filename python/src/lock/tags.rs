@@ -163,7 +163,14 @@ mod tests {
 
     #[test]
     fn uv_is_asked_for_no_newer_libc_than_the_base_has() {
-        let platform = |glibc| Target { python: 11, platform: Platform::amd64(), glibc }.uv_platform();
+        let platform = |glibc| {
+            Target {
+                python: 11,
+                platform: Platform::amd64(),
+                glibc,
+            }
+            .uv_platform()
+        };
         assert_eq!(platform((2, 36)), "x86_64-manylinux_2_36");
         assert_eq!(platform((2, 41)), "x86_64-manylinux_2_40");
         assert_eq!(platform((2, 30)), "x86_64-manylinux_2_28");

@@ -12,7 +12,11 @@ pub(super) fn satisfies(version: &str, constraint: &str) -> bool {
     };
     constraint.split("||").any(|all| {
         all.split(',').map(str::trim).all(|one| {
-            let specifiers = if one.is_empty() || one == "*" { Some(VersionSpecifiers::empty()) } else { specifiers(one) };
+            let specifiers = if one.is_empty() || one == "*" {
+                Some(VersionSpecifiers::empty())
+            } else {
+                specifiers(one)
+            };
             specifiers.is_none_or(|specifiers| specifiers.contains(&version))
         })
     })
@@ -21,7 +25,10 @@ pub(super) fn satisfies(version: &str, constraint: &str) -> bool {
 fn specifiers(text: &str) -> Option<VersionSpecifiers> {
     if let Some(base) = text.strip_prefix('^') {
         let release = release(base)?;
-        let at = release.iter().position(|part| *part != 0).unwrap_or(release.len() - 1);
+        let at = release
+            .iter()
+            .position(|part| *part != 0)
+            .unwrap_or(release.len() - 1);
         return range(base, &release, at);
     }
     if let Some(base) = text.strip_prefix('~').filter(|rest| !rest.starts_with('=')) {
@@ -29,8 +36,14 @@ fn specifiers(text: &str) -> Option<VersionSpecifiers> {
         return range(base, &release, 1.min(release.len() - 1));
     }
     let exact = text.starts_with(|c: char| c.is_ascii_digit());
-    let text = if exact { format!("=={text}") } else { text.to_owned() };
-    VersionSpecifier::from_str(&text).ok().map(VersionSpecifiers::from)
+    let text = if exact {
+        format!("=={text}")
+    } else {
+        text.to_owned()
+    };
+    VersionSpecifier::from_str(&text)
+        .ok()
+        .map(VersionSpecifiers::from)
 }
 
 fn release(base: &str) -> Option<Vec<u64>> {

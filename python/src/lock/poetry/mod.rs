@@ -66,17 +66,27 @@ pub(super) struct Pinned {
 }
 
 /// The packages of the group `main`, without its extras.
-pub(super) fn pinned(lock: &str, pyproject: &str, env: &MarkerEnvironment) -> Result<Pinned, BuildError> {
+pub(super) fn pinned(
+    lock: &str,
+    pyproject: &str,
+    env: &MarkerEnvironment,
+) -> Result<Pinned, BuildError> {
     let wrong = |what: &str, error: toml::de::Error| {
         let error = BuildError::input(format!("`{what}` cannot be read")).caused_by(&error);
         error.field("requirements")
     };
     let lock: PoetryLock = toml::from_str(lock).map_err(|error| wrong("poetry.lock", error))?;
-    let pyproject: Table = toml::from_str(pyproject).map_err(|error| wrong("pyproject.toml", error))?;
+    let pyproject: Table =
+        toml::from_str(pyproject).map_err(|error| wrong("pyproject.toml", error))?;
     // Since version 2.1 of the format the lock says itself which packages are whose.
-    let grouped = lock.package.iter().any(|package| !package.groups.is_empty());
+    let grouped = lock
+        .package
+        .iter()
+        .any(|package| !package.groups.is_empty());
     let wanted: Vec<&Package> = if grouped {
-        let main = |package: &&Package| !package.optional && package.groups.iter().any(|group| group == "main");
+        let main = |package: &&Package| {
+            !package.optional && package.groups.iter().any(|group| group == "main")
+        };
         lock.package.iter().filter(main).collect()
     } else {
         walk::reached(&lock.package, &pyproject, env)
@@ -97,7 +107,10 @@ impl Pinned {
                 }
             }
             Some(source) => {
-                let message = format!("`poetry.lock` pins a package by its {}: `{}`", source.r#type, package.name);
+                let message = format!(
+                    "`poetry.lock` pins a package by its {}: `{}`",
+                    source.r#type, package.name
+                );
                 let error = BuildError::input(message).field("requirements");
                 return Err(error.hint("only packages of an index can be installed"));
             }
@@ -112,12 +125,22 @@ impl Pinned {
         if let Some(marker) = marker {
             let _ = write!(line, " ; {marker}");
         }
-        let apart = metadata.files.iter().find(|(name, _)| normalised(name) == normalised(&package.name));
-        for file in package.files.iter().chain(apart.into_iter().flat_map(|(_, files)| files)) {
+        let apart = metadata
+            .files
+            .iter()
+            .find(|(name, _)| normalised(name) == normalised(&package.name));
+        for file in package
+            .files
+            .iter()
+            .chain(apart.into_iter().flat_map(|(_, files)| files))
+        {
             let _ = write!(line, " --hash={}", file.hash);
         }
         if line.contains(['\n', '\r']) {
-            let message = format!("`poetry.lock` is not sound at `{}`", package.name.escape_debug());
+            let message = format!(
+                "`poetry.lock` is not sound at `{}`",
+                package.name.escape_debug()
+            );
             return Err(BuildError::input(message).field("requirements"));
         }
         self.requirements.push_str(&line);
@@ -128,7 +151,10 @@ impl Pinned {
 
 /// A name as indexes write it (PEP 503).
 pub(super) fn normalised(name: &str) -> String {
-    let parts: Vec<_> = name.split(['.', '_', '-']).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<_> = name
+        .split(['.', '_', '-'])
+        .filter(|part| !part.is_empty())
+        .collect();
     parts.join("-").to_lowercase()
 }
 
@@ -139,7 +165,11 @@ mod tests {
     use imagespec_core::platform::Platform;
 
     fn read(lock: &str, pyproject: &str) -> Result<Pinned, BuildError> {
-        let target = Target { python: 11, platform: Platform::amd64(), glibc: (2, 36) };
+        let target = Target {
+            python: 11,
+            platform: Platform::amd64(),
+            glibc: (2, 36),
+        };
         pinned(lock, pyproject, &target.markers())
     }
 
@@ -171,7 +201,10 @@ optional = true
 groups = ["main"]
 "#;
         let pinned = read(lock, "[project]\nname = \"x\"\n").unwrap();
-        assert_eq!(pinned.requirements, "inner==2.0 ; python_version < \"4\" --hash=sha256:aa\nprivate==1\n");
+        assert_eq!(
+            pinned.requirements,
+            "inner==2.0 ; python_version < \"4\" --hash=sha256:aa\nprivate==1\n"
+        );
         assert_eq!(pinned.indexes, ["https://index.invalid/simple"]);
     }
 
@@ -223,7 +256,10 @@ zip = { version = "*", python = "<3.10" }
 dev-only = "*"
 "#;
         let found = read(lock, pyproject).unwrap();
-        assert_eq!(found.requirements, "Top_Level==1.0\ninner==2.5\nsocks==1 --hash=sha256:bb\n");
+        assert_eq!(
+            found.requirements,
+            "Top_Level==1.0\ninner==2.5\nsocks==1 --hash=sha256:bb\n"
+        );
         let project = "[project]\ndependencies = [\"Top.Level[zip]>=1\", \"windows ; sys_platform == 'win32'\"]\n";
         let found = read(lock, project).unwrap();
         assert_eq!(found.requirements, "Top_Level==1.0\ninner==2.5\nzip==1\n");

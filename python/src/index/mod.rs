@@ -1,5 +1,11 @@
 //! The machine's package indexes: pip's configuration, told to uv by environment, where no other process sees it.
 
+mod arguments;
+mod credentials;
+
+pub(crate) use arguments::arguments;
+pub(crate) use credentials::{Credentials, percent_decoded};
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,13 +14,15 @@ use imagespec_core::host::Host;
 use imagespec_core::plan::PackageIndex;
 
 /// Variables of the machine that uv is to see as they are.
-const PASSED: [&str; 14] = [
+const PASSED: [&str; 16] = [
     "PATH",
     "HOME",
     "LANG",
     "TMPDIR",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "SSL_CLIENT_CERT",
+    "NETRC",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
@@ -25,10 +33,36 @@ const PASSED: [&str; 14] = [
     "all_proxy",
 ];
 
+/// Variables of uv that would change what is asked of it.
+const WITHHELD: [&str; 6] = [
+    "UV_FROZEN",
+    "UV_LOCKED",
+    "UV_PROJECT",
+    "UV_WORKING_DIR",
+    "UV_PYTHON_PLATFORM",
+    "UV_PYTHON_VERSION",
+];
+/// Variables of uv that say which packages there are to choose from.
+const SOURCES: [&str; 11] = [
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_INDEX_STRATEGY",
+    "UV_EXCLUDE_NEWER",
+    "UV_CONSTRAINT",
+    "UV_OVERRIDE",
+    "UV_PRERELEASE",
+    "UV_RESOLUTION",
+];
+
 /// The environment uv is run with: nothing but what it needs.
 pub fn environment(host: &Host, index: &PackageIndex) -> BTreeMap<String, String> {
     let passed = |(name, _): &(&String, &String)| {
-        name.starts_with("UV_") || name.starts_with("XDG_") || PASSED.contains(&name.as_str())
+        (name.starts_with("UV_") && !WITHHELD.contains(&name.as_str()))
+            || name.starts_with("XDG_")
+            || PASSED.contains(&name.as_str())
     };
     let mut env: BTreeMap<_, _> = host
         .variables
@@ -41,30 +75,30 @@ pub fn environment(host: &Host, index: &PackageIndex) -> BTreeMap<String, String
         pip.get(name)
             .map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "))
     };
-    for (pip, uv) in [
-        ("index-url", "UV_DEFAULT_INDEX"),
-        ("extra-index-url", "UV_INDEX"),
-        ("trusted-host", "UV_INSECURE_HOST"),
+    for (pip, uv, older) in [
+        ("index-url", "UV_DEFAULT_INDEX", "UV_INDEX_URL"),
+        ("extra-index-url", "UV_INDEX", "UV_EXTRA_INDEX_URL"),
+        ("trusted-host", "UV_INSECURE_HOST", "UV_INSECURE_HOST"),
     ] {
-        if let Some(value) = words(pip) {
+        if let (Some(value), false) = (words(pip), env.contains_key(older)) {
             env.entry(uv.to_owned()).or_insert(value);
         }
     }
     if let Some(links) = words("find-links") {
-        env.entry("UV_FIND_LINKS".to_owned())
-            .or_insert_with(|| links.replace(' ', ","));
+        // pip passes over a folder that does not exist, uv does not.
+        let exists = |link: &&str| !link.starts_with('/') || Path::new(link).exists();
+        let links: Vec<_> = links.split(' ').filter(exists).collect();
+        if !links.is_empty() {
+            env.entry("UV_FIND_LINKS".to_owned())
+                .or_insert_with(|| links.join(","));
+        }
     }
     if let Some(certificate) = pip.get("cert") {
         env.entry("SSL_CERT_FILE".to_owned())
             .or_insert_with(|| certificate.clone());
     }
-    if pip
-        .get("no-index")
-        .is_some_and(|value| matches!(value.as_str(), "1" | "true" | "yes" | "on"))
-    {
-        env.insert("UV_NO_INDEX".to_owned(), "1".to_owned());
-    }
     if let Some(url) = &index.url {
+        env.remove("UV_INDEX_URL");
         env.insert("UV_DEFAULT_INDEX".to_owned(), url.clone());
     }
     if !index.extra_urls.is_empty() {
@@ -81,19 +115,43 @@ pub fn environment(host: &Host, index: &PackageIndex) -> BTreeMap<String, String
     env
 }
 
+/// Whether pip is configured to ask no index.
+pub(crate) fn no_index(host: &Host) -> bool {
+    let settings = pip_settings(host);
+    let value = settings.get("no-index").map(|value| value.to_lowercase());
+    value.is_some_and(|value| matches!(value.as_str(), "1" | "true" | "yes" | "on" | "t" | "y"))
+}
+
+/// The variables of an [`environment`] that say which packages there are to choose from, without credentials.
+pub(crate) fn sources(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let sources = sources_as_written(env);
+    sources
+        .map(|(name, value)| (name.to_owned(), redacted(value)))
+        .collect()
+}
+
+fn sources_as_written(env: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    SOURCES
+        .into_iter()
+        .filter_map(|name| Some((name, env.get(name)?.as_str())))
+}
+
 /// pip's global settings, by their long names without dashes in front: files in pip's order, then `PIP_` variables.
 fn pip_settings(host: &Host) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     for path in pip_files(host) {
         let mut ini = Ini::new_cs();
         ini.set_multiline(true);
+        // To pip, `#` and `;` begin a comment only where a line begins with them.
+        ini.set_inline_comment_symbols(Some(&[]));
         let Ok(sections) = fs_err::read_to_string(path)
             .map_err(|error| error.to_string())
             .and_then(|text| ini.read(text))
         else {
             continue;
         };
-        for (key, value) in sections.get("global").into_iter().flatten() {
+        let sections = ["global", "install"].map(|name| sections.get(name));
+        for (key, value) in sections.into_iter().flatten().flatten() {
             if let Some(value) = value {
                 settings.insert(
                     key.replace('_', "-").to_lowercase(),
@@ -116,8 +174,10 @@ fn pip_files(host: &Host) -> Vec<PathBuf> {
     if explicit.as_deref() == Some(Path::new("/dev/null")) {
         return Vec::new();
     }
-    let mut files = vec![PathBuf::from("/etc/pip.conf")];
-    if let Some(home) = &host.home {
+    let mut files = ["/etc/xdg/pip/pip.conf", "/etc/pip.conf"]
+        .map(PathBuf::from)
+        .to_vec();
+    if let (Some(home), None) = (&host.home, &explicit) {
         let config = host
             .variable("XDG_CONFIG_HOME")
             .map_or_else(|| home.join(".config"), PathBuf::from);
@@ -170,13 +230,18 @@ mod tests {
         let file = "[global]\nindex-url = https://a.example/simple\nextra-index-url =\n    https://b.example/\n    https://c.example/\n";
         fs_err::write(home.path().join(".config/pip/pip.conf"), file).expect("a file");
         let machine = host(
-            &[("PIP_FIND_LINKS", "/one /two"), ("SECRET", "x")],
+            &[
+                ("PIP_FIND_LINKS", "/ /nowhere/at/all https://d.example/"),
+                ("SECRET", "x"),
+                ("UV_FROZEN", "1"),
+            ],
             home.path(),
         );
         let env = environment(&machine, &PackageIndex::default());
         assert_eq!(env["UV_DEFAULT_INDEX"], "https://a.example/simple");
         assert_eq!(env["UV_INDEX"], "https://b.example/ https://c.example/");
-        assert_eq!(env["UV_FIND_LINKS"], "/one,/two");
+        assert_eq!(env["UV_FIND_LINKS"], "/,https://d.example/");
+        assert!(!env.contains_key("UV_FROZEN"));
         assert!(!env.contains_key("SECRET"));
         let index = PackageIndex {
             url: Some("https://d.example/".into()),
@@ -201,5 +266,26 @@ mod tests {
             redacted(text),
             "a https://x.example/simple, `http://y.example` and https://z.example/@v"
         );
+    }
+
+    #[test]
+    fn uvs_own_settings_win_over_pips() {
+        let home = tempfile::tempdir().expect("a folder");
+        let conf = home.path().join("pip.conf");
+        let text = "[global]\nno-index = true\nindex-url = https://u:a#b;c@a.example/simple\n[install]\ntrusted-host = h.example\n";
+        fs_err::write(&conf, text).expect("a file");
+        let conf = conf.to_string_lossy().into_owned();
+        let machine = host(&[("PIP_CONFIG_FILE", &conf)], home.path());
+        assert!(no_index(&machine));
+        let env = environment(&machine, &PackageIndex::default());
+        assert_eq!(env["UV_DEFAULT_INDEX"], "https://u:a#b;c@a.example/simple");
+        assert_eq!(env["UV_INSECURE_HOST"], "h.example");
+        let variables = [
+            ("PIP_CONFIG_FILE", conf.as_str()),
+            ("UV_INDEX_URL", "https://x:y@b.example/simple"),
+        ];
+        let env = environment(&host(&variables, home.path()), &PackageIndex::default());
+        assert!(!env.contains_key("UV_DEFAULT_INDEX"));
+        assert_eq!(sources(&env)["UV_INDEX_URL"], "https://b.example/simple");
     }
 }
