@@ -115,7 +115,7 @@ impl<'a> Assembly<'a> {
                     self.python_packages(&mut draft, requirements.as_ref(), packages, index)
                         .await?;
                 }
-                Step::Copy { from, to, field } => self.copy(&mut draft, field, from, to).await?,
+                Step::Copy { from, to, field } => self.copy(&mut draft, field, from, to)?,
                 Step::Run { commands } => self.run(&mut draft, commands, &env).await?,
                 other => {
                     let message = format!("builder `native` does not support `{}`", other.field());

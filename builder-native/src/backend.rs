@@ -64,7 +64,7 @@ fn archive_options(options: &Map<String, Value>) -> Result<ArchiveOptions, Build
         };
         match (name.as_str(), value.as_str()) {
             ("debian_mirror", Some(url)) => {
-                archive.mirror = Some(url.parse().map_err(|_| wrong("a URL"))?)
+                archive.mirror = Some(url.parse().map_err(|_| wrong("a URL"))?);
             }
             ("debian_keyring", Some(path)) => archive.keyring = Some(PathBuf::from(path)),
             ("debian_mirror" | "debian_keyring", None) => return Err(wrong("a text")),

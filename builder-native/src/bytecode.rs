@@ -72,36 +72,35 @@ impl Assembly<'_> {
         let key = self
             .layers
             .key(&key(draft, &Digest::of("standard library")));
-        let layer = match self.layers.get(&key) {
-            Some(layer) => layer,
-            None => {
-                let step = self.cx.progress.step(
-                    format!("stdlib {}", draft.platform),
-                    "compile the standard library",
-                );
-                let folder = format!("usr/lib/python3.{}", draft.provenance.python);
-                let fill = move |layer: &mut LayerWriter<BlobWriter>| {
-                    let mut modules = Vec::new();
-                    for snapshot in &interpreter.rootfs {
-                        for root in [folder.as_str(), "usr/lib/python3/dist-packages"] {
-                            collect(snapshot, root, &mut modules)?;
-                        }
+        let layer = if let Some(layer) = self.layers.get(&key) {
+            layer
+        } else {
+            let step = self.cx.progress.step(
+                format!("stdlib {}", draft.platform),
+                "compile the standard library",
+            );
+            let folder = format!("usr/lib/python3.{}", draft.provenance.python);
+            let fill = move |layer: &mut LayerWriter<BlobWriter>| {
+                let mut modules = Vec::new();
+                for snapshot in &interpreter.rootfs {
+                    for root in [folder.as_str(), "usr/lib/python3/dist-packages"] {
+                        collect(snapshot, root, &mut modules)?;
                     }
-                    modules.sort();
-                    modules.dedup_by(|a, b| a.0 == b.0);
-                    interpreter.compile(vec![modules], 0, layer)
-                };
-                let layer = self
-                    .layers
-                    .write(
-                        Some(key),
-                        "bytecode of the standard library".to_owned(),
-                        fill,
-                    )
-                    .await?;
-                step.finish(false, format!("{} MB", layer.size / 1_000_000));
-                layer
-            }
+                }
+                modules.sort();
+                modules.dedup_by(|a, b| a.0 == b.0);
+                interpreter.compile(vec![modules], 0, layer)
+            };
+            let layer = self
+                .layers
+                .write(
+                    Some(key),
+                    "bytecode of the standard library".to_owned(),
+                    fill,
+                )
+                .await?;
+            step.finish(false, format!("{} MB", layer.size / 1_000_000));
+            layer
         };
         draft.layers.push(layer);
         Ok(())

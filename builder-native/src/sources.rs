@@ -10,7 +10,7 @@ use imagespec_oci::store::BlobWriter;
 use crate::assemble::{Assembly, Draft};
 
 impl Assembly<'_> {
-    pub(crate) async fn copy(
+    pub(crate) fn copy(
         &self,
         draft: &mut Draft,
         field: &str,
@@ -57,7 +57,7 @@ fn add(
 ) -> Result<(), BuildError> {
     match entry {
         ContextEntry::Directory => {
-            layer.directory(target.as_bytes(), &Metadata::new(0o755, USER_ID))?
+            layer.directory(target.as_bytes(), &Metadata::new(0o755, USER_ID))?;
         }
         ContextEntry::Symlink { target: link } => layer.symlink(
             target.as_bytes(),

@@ -8,21 +8,6 @@ use imagespec_core::host::{Host, RegistrySettings};
 
 /// The first argument with which this program becomes the first process of a sandbox.
 pub(crate) const SANDBOX_INIT: &str = "sandbox-init";
-/// Variables the command reads, each with what it means.
-pub(crate) const VARIABLES: [(&str, &str); 5] = [
-    ("IMAGESPEC_BUILDER", "the builder of images that name none"),
-    ("IMAGESPEC_DEPLOYMENT", "the active deployment"),
-    ("IMAGESPEC_REGISTRY", "the registry of all images"),
-    (
-        "IMAGESPEC_CACHE_DIR",
-        "where caches and the local image store are",
-    ),
-    (
-        "IMAGESPEC_CONFIG",
-        "the project's file, instead of the nearest imagespec.toml",
-    ),
-];
-
 /// Takes the snapshot.
 pub(crate) fn snapshot(registries: BTreeMap<String, RegistrySettings>) -> Result<Host, BuildError> {
     let variables: BTreeMap<_, _> = std::env::vars_os()

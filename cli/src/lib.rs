@@ -4,11 +4,12 @@
 mod args;
 mod builders;
 mod command;
+mod entry;
 mod fail;
 mod host;
 mod interrupt;
 mod load;
-mod main;
+
 mod report;
 
-pub use main::main;
+pub use entry::main;

@@ -84,18 +84,18 @@ fn wheel(package: Package, target: &Target, hashes: &Hashes) -> Result<LockedWhe
     }
     fitting.sort_by_key(|(rank, ..)| *rank);
     let digest = |hex: &Option<String>| format!("sha256:{}", hex.as_ref()?).parse::<Digest>().ok();
-    let mut hashed: Vec<_> = fitting
+    let mut digested: Vec<_> = fitting
         .into_iter()
         .filter_map(|(_, filename, location, hex, size)| {
             Some((filename, location, digest(&hex)?, size))
         })
         .collect();
-    if hashed.is_empty() {
+    if digested.is_empty() {
         let message = format!("the package index gives no SHA-256 of `{title}`");
         return Err(BuildError::failed(message).field("requirements"));
     }
-    hashed.retain(|(_, _, digest, _)| hashes.allow(&name, digest));
-    let Some((filename, location, digest, size)) = hashed.pop() else {
+    digested.retain(|(_, _, digest, _)| hashes.allow(&name, digest));
+    let Some((filename, location, digest, size)) = digested.pop() else {
         let message = format!("no wheel has a hash that the requirements allow: `{title}`");
         return Err(BuildError::input(message).field("requirements").hint(
             "if its files were published anew on purpose, write the new hashes or lock again",

@@ -135,7 +135,7 @@ impl Resolver<'_> {
                 .unwrap_or(&requirements.path);
             match requirements.kind {
                 RequirementsKind::RequirementsTxt | RequirementsKind::Pyproject => {
-                    inputs.push(name.to_owned())
+                    inputs.push(name.to_owned());
                 }
                 RequirementsKind::UvLock => pinned = Some(self.export().await?),
                 RequirementsKind::PoetryLock => pinned = Some(self.poetry(name)?),

@@ -122,10 +122,7 @@ impl Said {
         } else {
             file
         };
-        Some((
-            name.to_owned(),
-            head.iter().filter(|byte| **byte == b'\n').count() + 1,
-        ))
+        Some((name.to_owned(), head.split(|byte| *byte == b'\n').count()))
     }
 }
 

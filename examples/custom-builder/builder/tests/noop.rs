@@ -44,11 +44,11 @@ fn plan(reference: &str) -> BuildPlan {
         entrypoint: None,
         env: IndexMap::new(),
         runtime_packages: Vec::new(),
-        helper_images: Default::default(),
+        helper_images: std::collections::BTreeMap::default(),
         cuda: None,
         cudnn: None,
         registry_config: None,
-        files: Default::default(),
+        files: std::collections::BTreeMap::default(),
         image_id: None,
         lock: None,
     }

@@ -101,11 +101,8 @@ pub(super) fn pinned(
 impl Pinned {
     fn add(&mut self, package: &Package, metadata: &Metadata) -> Result<(), BuildError> {
         match &package.source {
-            Some(source) if source.r#type == "legacy" => {
-                if !self.indexes.contains(&source.url) {
-                    self.indexes.push(source.url.clone());
-                }
-            }
+            Some(source) if source.r#type == "legacy" && self.indexes.contains(&source.url) => {}
+            Some(source) if source.r#type == "legacy" => self.indexes.push(source.url.clone()),
             Some(source) => {
                 let message = format!(
                     "`poetry.lock` pins a package by its {}: `{}`",
