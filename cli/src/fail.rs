@@ -1,5 +1,4 @@
 //! Errors as a person reads them, on standard error.
-#![expect(clippy::print_stderr, reason = "errors are talk")]
 
 use std::error::Error as _;
 

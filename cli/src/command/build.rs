@@ -79,7 +79,7 @@ pub(super) async fn build(
             match outcome {
                 Outcome::Done(image) => print(&line(job, image))?,
                 Outcome::WouldBuild { reference, builder } => {
-                    print(&format!("would build {reference} with {builder}"))?
+                    print(&format!("would build {reference} with {builder}"))?;
                 }
             }
         }

@@ -28,11 +28,11 @@ pub(crate) fn meant(
     names: &[String],
     args: &ResolveArgs,
 ) -> Result<Vec<Meant>, BuildError> {
-    let named = args
+    let chosen = args
         .deployment
         .as_deref()
         .or_else(|| cx.host.variable("IMAGESPEC_DEPLOYMENT"));
-    let deployment = cx.project.deployment(named)?;
+    let deployment = cx.project.deployment(chosen)?;
     cx.project
         .targets(names)?
         .into_iter()

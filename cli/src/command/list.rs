@@ -132,7 +132,7 @@ pub(super) async fn builders(cx: &Context, json: bool) -> Result<u8, BuildError>
         match availability {
             Availability::Ready { detail } => print(&format!("  works here: {detail}"))?,
             Availability::Missing { reason, hint } => {
-                print(&format!("  does not work here: {reason}\n  hint: {hint}"))?
+                print(&format!("  does not work here: {reason}\n  hint: {hint}"))?;
             }
         }
         let able: Vec<_> = able
