@@ -14,16 +14,16 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
         .env_remove("IMAGESPEC_DEPLOYMENT")
         .env_remove("IMAGESPEC_REGISTRY")
         .output()
-        .unwrap()
+        .expect("the command runs")
 }
 
 fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
+    String::from_utf8(output.stdout.clone()).expect("the command runs")
 }
 
 #[test]
 fn lists_every_builder_its_manifest_names() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("the command runs");
     let output = run(folder.path(), &["builders"]);
     assert!(output.status.success(), "{output:?}");
     let text = stdout(&output);
@@ -34,16 +34,17 @@ fn lists_every_builder_its_manifest_names() {
     for builder in ["default", "native", "noop"] {
         assert!(listed.contains(&builder), "{text}");
     }
-    let missing = unlinked(Path::new(env!("CARGO_MANIFEST_DIR")), &listed).unwrap();
+    let missing =
+        unlinked(Path::new(env!("CARGO_MANIFEST_DIR")), &listed).expect("the command runs");
     assert_eq!(missing, [""; 0]);
 }
 
 #[test]
 fn builds_with_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("the command runs");
     let reference = "registry.example/team/base:2026";
     let spec = format!("[images.app]\nbuilder = \"noop\"\nbase_image = \"{reference}\"\n");
-    fs_err::write(folder.path().join("imagespec.toml"), spec).unwrap();
+    fs_err::write(folder.path().join("imagespec.toml"), spec).expect("the command runs");
     let output = run(folder.path(), &["build"]);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(stdout(&output).trim_end(), reference);
@@ -51,11 +52,11 @@ fn builds_with_it() {
 
 #[test]
 fn refuses_what_the_builder_cannot_do() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("the command runs");
     let spec = "[images.app]\nbuilder = \"noop\"\nbase_image = \"registry.example/base\"\ncommands = [\"true\"]\n";
-    fs_err::write(folder.path().join("imagespec.toml"), spec).unwrap();
+    fs_err::write(folder.path().join("imagespec.toml"), spec).expect("the command runs");
     let output = run(folder.path(), &["build"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    let talk = String::from_utf8(output.stderr.clone()).unwrap();
+    let talk = String::from_utf8(output.stderr.clone()).expect("the command runs");
     assert!(talk.contains("`commands`"), "{talk}");
 }
