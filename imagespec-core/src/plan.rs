@@ -32,7 +32,7 @@ pub struct BuildPlan {
     /// Entrypoint of the image: `None` leaves the base's, empty clears it.
     pub entrypoint: Option<Vec<String>>,
     /// Environment as declared, in the order it was written; the contract's own variables are added by
-    /// [`BuildPlan::environment`].
+    /// [`contract::environment`](crate::contract::environment).
     pub env: IndexMap<String, String>,
     /// Packages to install when a container starts. Not in the digest, as in flytekit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -91,9 +91,17 @@ pub(super) async fn build(
     })
 }
 
+/// The name a builder gave the image: of one at its destination, as whoever runs it calls it.
+fn name(job: &Job, image: &BuiltImage) -> String {
+    if image.reference == job.destination.reference() {
+        return job.destination.pull_reference();
+    }
+    image.reference.clone()
+}
+
 /// `[registry/]name:tag@digest`, as whoever runs the image calls it.
 fn line(job: &Job, image: &BuiltImage) -> String {
-    let reference = job.destination.pull_reference();
+    let reference = name(job, image);
     image.digest.map_or_else(
         || reference.clone(),
         |digest| format!("{reference}@{digest}"),
@@ -110,7 +118,9 @@ fn document(job: &Job, outcome: &Outcome, started: Instant) -> serde_json::Value
     };
     document["target"] = json!(job.target);
     document["name"] = json!(job.destination.name);
-    document["reference"] = json!(job.destination.pull_reference());
+    if let Outcome::Done(image) = outcome {
+        document["reference"] = json!(name(job, image));
+    }
     document["duration_ms"] = json!(milliseconds);
     document
 }

@@ -128,7 +128,7 @@ pub(super) async fn builders(cx: &Context, json: bool) -> Result<u8, BuildError>
         } else {
             format!(" ({})", entry.aliases.join(", "))
         };
-        print(&format!("{}{aliases}: {}", entry.name, entry.summary))?;
+        print(&format!("{}{aliases}  {}", entry.name, entry.summary))?;
         match availability {
             Availability::Ready { detail } => print(&format!("  works here: {detail}"))?,
             Availability::Missing { reason, hint } => {
