@@ -5,7 +5,7 @@ use std::io::Write;
 use imagespec_core::contract::{USER_ID, VENV};
 use imagespec_oci::layer::{LayerError, LayerWriter, Metadata};
 
-/// Version of what [`write`] writes, part of the key of its layer.
+/// Version of what [`write()`] writes, part of the key of its layer.
 pub const RECIPE: u32 = 1;
 
 /// What a virtual environment stands on.
