@@ -84,18 +84,18 @@ fn wheel(package: Package, target: &Target, hashes: &Hashes) -> Result<LockedWhe
     }
     fitting.sort_by_key(|(rank, ..)| *rank);
     let digest = |hex: &Option<String>| format!("sha256:{}", hex.as_ref()?).parse::<Digest>().ok();
-    let mut digested: Vec<_> = fitting
+    let mut known: Vec<_> = fitting
         .into_iter()
         .filter_map(|(_, filename, location, hex, size)| {
             Some((filename, location, digest(&hex)?, size))
         })
         .collect();
-    if digested.is_empty() {
+    if known.is_empty() {
         let message = format!("the package index gives no SHA-256 of `{title}`");
         return Err(BuildError::failed(message).field("requirements"));
     }
-    digested.retain(|(_, _, digest, _)| hashes.allow(&name, digest));
-    let Some((filename, location, digest, size)) = digested.pop() else {
+    known.retain(|(_, _, digest, _)| hashes.allow(&name, digest));
+    let Some((filename, location, digest, size)) = known.pop() else {
         let message = format!("no wheel has a hash that the requirements allow: `{title}`");
         return Err(BuildError::input(message).field("requirements").hint(
             "if its files were published anew on purpose, write the new hashes or lock again",
