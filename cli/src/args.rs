@@ -8,7 +8,17 @@ use imagespec_core::execute::OnUnknown;
 use imagespec_core::platform::Platform;
 use imagespec_core::tag::TagScheme;
 
-/// Turn declarations of container images into images.
+use crate::env;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 a build failed; 2 the input is wrong; 3 a builder or service cannot be reached or refuses; \
+4 nobody can tell whether the image exists; 130 interrupted.";
+
+fn long_help() -> String {
+    format!("Environment:\n{}\n{EXIT_CODES}", env::listing())
+}
+
+/// Turn declarations of container images into images
 #[derive(Debug, Parser)]
 #[command(
     name = "imagespec",
@@ -16,10 +26,7 @@ use imagespec_core::tag::TagScheme;
     propagate_version = true,
     disable_help_subcommand = true
 )]
-#[command(
-    after_help = "Exit codes: 0 done; 1 a build failed; 2 the input is wrong; 3 a builder or service cannot be \
-reached; 4 nobody can tell whether the image exists; 130 interrupted."
-)]
+#[command(after_help = EXIT_CODES, after_long_help = long_help())]
 pub(crate) struct Cli {
     /// Work in this folder
     #[arg(short = 'C', long = "directory", global = true, value_name = "DIR")]
@@ -39,6 +46,12 @@ pub(crate) enum Command {
         /// How to show it
         #[arg(long, value_enum, default_value_t)]
         format: PlanFormat,
+        /// Whom a Dockerfile is for
+        #[arg(long, value_enum, value_name = "DIALECT")]
+        dialect: Option<Dialect>,
+        /// Put the Dockerfile and its context into a folder
+        #[arg(long, value_name = "DIR")]
+        write: Option<PathBuf>,
     },
     /// Print the names of images, tags included
     Tag(Select),
@@ -83,13 +96,21 @@ pub(crate) enum Command {
         shell: clap_complete::Shell,
     },
     /// Write a first imagespec.toml
-    Init,
+    Init {
+        /// Also write a program for it to hold
+        #[arg(long)]
+        hello: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
     /// Say where the caches are and how large
-    Info,
+    Info {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove what no image needs
     Prune {
         /// Also forget images and layers that could be used again
@@ -99,7 +120,7 @@ pub(crate) enum CacheCommand {
 }
 
 /// Which images, and what they are resolved against.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct Select {
     /// Images of imagespec.toml, or spec files; all images without one
     pub(crate) targets: Vec<String>,
@@ -107,7 +128,7 @@ pub(crate) struct Select {
     pub(crate) resolve: ResolveArgs,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct ResolveArgs {
     /// Who builds
     #[arg(long, value_name = "NAME")]
@@ -124,15 +145,15 @@ pub(crate) struct ResolveArgs {
     /// How tags are computed
     #[arg(long, value_name = "SCHEME", value_parser = tag_scheme)]
     pub(crate) tag_scheme: Option<TagScheme>,
-    /// A further tag
-    #[arg(long = "tag", value_name = "TAG")]
-    pub(crate) tags: Vec<String>,
+    /// How Python files are read
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) via: Option<Via>,
     /// An option of the builder
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) options: Vec<(String, String)>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) select: Select,
@@ -149,7 +170,7 @@ pub(crate) struct BuildArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
     #[command(flatten)]
     pub(crate) resolve: ResolveArgs,
@@ -158,7 +179,7 @@ pub(crate) struct ExecArgs {
 }
 
 /// How images are built.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag, none excludes another"
@@ -170,15 +191,21 @@ pub(crate) struct HowArgs {
     /// Ask again what the base and the archive have now
     #[arg(long)]
     pub(crate) pull: bool,
+    /// Refuse what imagespec.lock does not pin
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// A further tag
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
     /// Do without bytecode
     #[arg(long, overrides_with = "bytecode")]
     pub(crate) no_bytecode: bool,
     /// Compile Python to bytecode (the default)
-    #[arg(long)]
+    #[arg(long, overrides_with = "no_bytecode")]
     pub(crate) bytecode: bool,
     /// Compression of layers
     #[arg(long, value_name = "FORM", value_parser = compression, default_value = "gzip")]
-    pub(crate) compression: Option<Compression>,
+    pub(crate) compression: Compression,
     /// A label of the image
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) labels: Vec<(String, String)>,
@@ -187,7 +214,7 @@ pub(crate) struct HowArgs {
     pub(crate) jobs: Option<u16>,
     /// What to do when nobody can tell whether an image exists
     #[arg(long, value_name = "POLICY", value_parser = on_unknown, default_value = "fail")]
-    pub(crate) on_unknown: Option<OnUnknown>,
+    pub(crate) on_unknown: OnUnknown,
     /// Never let another builder take over
     #[arg(long)]
     pub(crate) no_fallback: bool,
@@ -201,7 +228,7 @@ pub(crate) enum ProgressForm {
     /// A live view on a terminal, lines elsewhere
     #[default]
     Auto,
-    /// A live view
+    /// A live view, where there is a terminal
     Tty,
     /// A line a step
     Plain,
@@ -218,6 +245,26 @@ pub(crate) enum PlanFormat {
     Text,
     /// The whole plan
     Json,
+    /// A Dockerfile
+    Dockerfile,
+    /// A Kubernetes job
+    Job,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dialect {
+    /// Docker's builder
+    Buildkit,
+    /// Kaniko
+    Kaniko,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Via {
+    /// Without running them
+    Static,
+    /// By a Python that runs them
+    Python,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -5,11 +5,11 @@ mod args;
 mod builders;
 mod command;
 mod entry;
+mod env;
 mod fail;
 mod host;
 mod interrupt;
 mod load;
-
 mod report;
 
 pub use entry::main;

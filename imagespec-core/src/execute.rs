@@ -31,6 +31,8 @@ pub struct Job {
     pub destination: Destination,
     /// Where it goes; `None` for its registry, or without one wherever the builder keeps images.
     pub output: Option<Output>,
+    /// Whether an image with a registry goes there where `output` leaves it open; otherwise it stays here.
+    pub push: bool,
     /// The files the plan names.
     pub files: Arc<dyn ContextFiles>,
     /// Secrets for the installation of packages.
@@ -201,8 +203,8 @@ fn output(job: &Job, candidate: &Candidate) -> Output {
     job.output
         .clone()
         .unwrap_or_else(|| match job.destination.registry {
-            Some(_) => Output::Push,
-            None => candidate.builder.local_output(),
+            Some(_) if job.push => Output::Push,
+            _ => candidate.builder.local_output(),
         })
 }
 

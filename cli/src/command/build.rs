@@ -1,130 +1,152 @@
-//! Building, checking and running images.
+//! Building images, and checking whether they could be built.
 
 use std::time::Instant;
 
-use imagespec_builder_native::{Execution, execute as execute_in};
 use imagespec_core::builder::BuiltImage;
 use imagespec_core::context::Output;
 use imagespec_core::error::{BuildError, ErrorKind};
-use imagespec_core::execute::{Job, Options, Outcome, execute, refusals};
-use serde_json::json;
-use tokio_util::sync::CancellationToken;
+use imagespec_core::execute::{Job, Outcome, execute, refusals};
+use serde_json::{Value, json};
 
 use super::Context;
-use super::data::{print, print_json};
-use super::jobs::{jobs, meant};
-use crate::args::{BuildArgs, ExecArgs, HowArgs};
-use crate::{fail, report};
+use super::jobs::{Work, work};
+use super::resolve::resolve_targets;
+use crate::args::{BuildArgs, ProgressForm};
+use crate::report::{print, print_json, reporter};
+use crate::{fail, interrupt};
 
-fn options(how: &HowArgs, dry_run: bool, jobs: &[Job]) -> Options {
-    let at_once = jobs.first().map_or(1, |job| job.settings.jobs);
-    Options {
-        jobs: at_once,
-        on_unknown: how.on_unknown.unwrap_or_default(),
-        dry_run,
-    }
+/// What became of every job.
+pub(super) type Results = Vec<Result<Outcome, BuildError>>;
+
+/// Runs the pipeline, with progress on standard error, until it is done or the person stops it.
+pub(super) async fn run(work: &Work, progress: ProgressForm) -> Results {
+    let reporter = reporter(progress);
+    let (cancel, watch) = interrupt::watch();
+    let results = execute(&work.jobs, work.options, &*reporter, &cancel).await;
+    watch.abort();
+    results
 }
 
-pub(super) async fn build(
-    cx: &Context,
-    args: BuildArgs,
-    cancel: &CancellationToken,
-) -> Result<u8, BuildError> {
+pub(super) async fn build(cx: &Context, args: BuildArgs) -> Result<u8, BuildError> {
     let started = Instant::now();
-    let output = args.output.as_ref().map(|output| absolute(cx, output));
-    let asked = meant(cx, &args.select.targets, &args.select.resolve)?;
-    let (jobs, targets) = jobs(cx, asked, &args.how, &args.select.resolve, output.as_ref())?;
-    if targets.len() > 1 && matches!(output, Some(Output::OciDir(_) | Output::Tar(_))) {
-        return Err(
-            BuildError::input("`--output` names one place for several images")
-                .hint("name one target"),
-        );
-    }
-    let reporter = report::reporter(args.how.progress);
-    let results = execute(
-        &jobs,
-        options(&args.how, args.dry_run, &jobs),
-        &*reporter,
-        cancel,
-    )
-    .await;
-    drop(reporter);
-    let mut code = 0;
-    let mut images = Vec::new();
-    let mut told: Vec<&BuildError> = Vec::new();
-    for target in targets {
-        match &results[target] {
-            Ok(outcome) => images.push((&jobs[target], outcome)),
-            Err(error) => {
-                if !told.contains(&error) {
-                    fail::print(error);
-                    told.push(error);
-                }
-                code = code.max(if error.kind == ErrorKind::Interrupted {
-                    u8::MAX
-                } else {
-                    error.kind.exit_code()
-                });
-            }
-        }
-    }
+    let work = prepare(cx, &args)?;
+    let results = run(&work, args.how.progress).await;
+    let code = tell_failures(&work, &results);
+    let done = work.targets.iter().filter_map(|target| {
+        let outcome = results.get(*target)?.as_ref().ok()?;
+        Some((&work.jobs[*target], outcome))
+    });
     if args.json {
-        let documents: Vec<_> = images
-            .iter()
+        let documents: Vec<_> = done
             .map(|(job, outcome)| document(job, outcome, started))
             .collect();
         print_json(&json!({ "images": documents }))?;
-    } else {
-        for (job, outcome) in images {
-            match outcome {
-                Outcome::Done(image) => print(&line(job, image))?,
-                Outcome::WouldBuild { reference, builder } => {
-                    print(&format!("would build {reference} with {builder}"))?;
-                }
-            }
-        }
+        return Ok(code);
     }
-    Ok(if code == u8::MAX {
-        ErrorKind::Interrupted.exit_code()
-    } else {
-        code
-    })
+    for (job, outcome) in done {
+        print(&line(job, outcome))?;
+    }
+    Ok(code)
 }
 
-/// The name a builder gave the image: of one at its destination, as whoever runs it calls it.
-fn name(job: &Job, image: &BuiltImage) -> String {
-    if image.reference == job.destination.reference() {
-        return job.destination.pull_reference();
+fn prepare(cx: &Context, args: &BuildArgs) -> Result<Work, BuildError> {
+    let output = args.output.as_ref().map(|output| absolute(cx, output));
+    let select = &args.select;
+    let resolved = resolve_targets(cx, &select.targets, &select.resolve, &args.how.tags)?;
+    let one_place = matches!(output, Some(Output::OciDir(_) | Output::Tar(_)));
+    if one_place && resolved.len() > 1 {
+        let names: Vec<_> = resolved.iter().map(|target| target.name.as_str()).collect();
+        let message = format!("`--output` names one place for {} images", names.len());
+        return Err(
+            BuildError::input(message).hint(format!("name one target: {}", names.join(", ")))
+        );
     }
-    image.reference.clone()
-}
-
-/// `[registry/]name:tag@digest`, as whoever runs the image calls it.
-fn line(job: &Job, image: &BuiltImage) -> String {
-    let reference = name(job, image);
-    image.digest.map_or_else(
-        || reference.clone(),
-        |digest| format!("{reference}@{digest}"),
+    work(
+        cx,
+        resolved,
+        &args.how,
+        &select.resolve,
+        output.as_ref(),
+        args.dry_run,
     )
 }
 
-fn document(job: &Job, outcome: &Outcome, started: Instant) -> serde_json::Value {
-    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let mut document = match outcome {
-        Outcome::Done(image) => serde_json::to_value(image).unwrap_or_default(),
-        Outcome::WouldBuild { reference, builder } => {
-            json!({ "reference": reference, "builder": builder, "built": false })
+/// Tells of every failure once, and returns the exit code they make together: 130 when interrupted, else the
+/// highest, else 0.
+fn tell_failures(work: &Work, results: &Results) -> u8 {
+    let mut told: Vec<&BuildError> = Vec::new();
+    let failed = work.targets.iter();
+    for error in failed.filter_map(|target| results.get(*target)?.as_ref().err()) {
+        if !told.contains(&error) {
+            fail::print(error);
+            told.push(error);
         }
-    };
-    document["target"] = json!(job.target);
-    document["name"] = json!(job.destination.name);
-    if let Outcome::Done(image) = outcome {
-        document["reference"] = json!(name(job, image));
     }
-    document["duration_ms"] = json!(milliseconds);
+    let interrupted = told
+        .iter()
+        .any(|error| error.kind == ErrorKind::Interrupted);
+    let codes = told.iter().map(|error| error.kind.exit_code());
+    if interrupted {
+        ErrorKind::Interrupted.exit_code()
+    } else {
+        codes.max().unwrap_or(0)
+    }
+}
+
+/// The name a builder gave the image; of one at its destination, as whoever runs it calls it.
+fn name(job: &Job, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done(image) if image.reference != job.destination.reference() => {
+            image.reference.clone()
+        }
+        _ => job.destination.pull_reference(),
+    }
+}
+
+/// `[registry/]name:tag@digest`.
+fn line(job: &Job, outcome: &Outcome) -> String {
+    let reference = name(job, outcome);
+    match outcome {
+        Outcome::WouldBuild { builder, .. } => format!("would build {reference} with {builder}"),
+        Outcome::Done(BuiltImage {
+            digest: Some(digest),
+            ..
+        }) => format!("{reference}@{digest}"),
+        Outcome::Done(_) => reference,
+    }
+}
+
+/// An image as `--json` shows it. `duration_ms` is counted from the start of the command.
+fn document(job: &Job, outcome: &Outcome, started: Instant) -> Value {
+    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut document = json!({
+        "target": job.target,
+        "name": job.destination.name,
+        "reference": name(job, outcome),
+    });
+    let rest = match outcome {
+        Outcome::Done(image) => json!({
+            "digest": image.digest,
+            "builder": image.builder,
+            "built": image.built,
+            "size": image.size,
+            "pushed_bytes": image.pushed_bytes,
+            "duration_ms": milliseconds,
+            "layers": image.layers,
+        }),
+        Outcome::WouldBuild { builder, .. } => json!({
+            "builder": builder,
+            "built": false,
+            "would_build": true,
+        }),
+    };
+    if let (Value::Object(document), Value::Object(rest)) = (&mut document, rest) {
+        document.extend(rest);
+    }
     document
 }
 
+/// Paths of flags are relative to the folder the command works in.
 fn absolute(cx: &Context, output: &Output) -> Output {
     match output {
         Output::OciDir(path) => Output::OciDir(cx.folder.join(path)),
@@ -134,53 +156,18 @@ fn absolute(cx: &Context, output: &Output) -> Output {
 }
 
 pub(super) fn check(cx: &Context, args: &BuildArgs) -> Result<u8, BuildError> {
-    let asked = meant(cx, &args.select.targets, &args.select.resolve)?;
-    let (jobs, targets) = jobs(
-        cx,
-        asked,
-        &args.how,
-        &args.select.resolve,
-        args.output.as_ref(),
-    )?;
+    let work = prepare(cx, args)?;
     let mut code = 0;
-    for target in targets {
-        let job = &jobs[target];
+    for target in &work.targets {
+        let job = &work.jobs[*target];
         let refused = refusals(job);
         for error in &refused {
             fail::print(error);
-            code = error.kind.exit_code();
+            code = code.max(error.kind.exit_code());
         }
-        if refused.is_empty() {
+        if refused.is_empty() && !args.json {
             print(&format!("{}: fine", job.target))?;
         }
     }
     Ok(code)
-}
-
-pub(super) async fn exec(
-    cx: &Context,
-    args: ExecArgs,
-    target: String,
-    command: Vec<String>,
-    cancel: &CancellationToken,
-) -> Result<u8, BuildError> {
-    let asked = meant(cx, &[target], &args.resolve)?;
-    let (jobs, targets) = jobs(cx, asked, &args.how, &args.resolve, Some(&Output::Store))?;
-    let reporter = report::reporter(args.how.progress);
-    let mut results = execute(&jobs, options(&args.how, false, &jobs), &*reporter, cancel).await;
-    drop(reporter);
-    let Some(target) = targets.first() else {
-        return Ok(0);
-    };
-    match results.swap_remove(*target)? {
-        Outcome::Done(image) => {
-            let execution = Execution {
-                reference: image.reference,
-                command,
-                term: cx.host.variable("TERM").map(str::to_owned),
-            };
-            execute_in(&cx.host, &execution).await
-        }
-        Outcome::WouldBuild { .. } => Ok(0),
-    }
 }

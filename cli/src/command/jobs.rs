@@ -1,118 +1,114 @@
-//! Targets into jobs: resolved, base images before what starts from them.
+//! What targets mean into jobs: base images before what starts from them.
 
 use std::sync::Arc;
 
 use imagespec_core::builder::BuilderConfig;
 use imagespec_core::context::{BuildSettings, Output};
-use imagespec_core::deployment::Deployment;
 use imagespec_core::error::BuildError;
-use imagespec_core::execute::{Candidate, Job};
+use imagespec_core::execute::{Candidate, Job, OnUnknown, Options};
 use imagespec_core::registry::Registry;
-use imagespec_core::resolve::{ResolveContext, Resolved, resolve};
+use imagespec_core::resolve::Resolved;
 use serde_json::{Map, Value};
 
 use super::Context;
+use super::resolve::ResolvedTarget;
 use crate::args::{HowArgs, ResolveArgs};
-use crate::load::Target;
+use crate::env;
 
-/// A target and what it means.
-pub(crate) struct Meant {
-    pub(crate) name: String,
-    pub(crate) resolved: Resolved,
-    pub(crate) base: Option<Box<Meant>>,
+/// What is handed to the pipeline.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// The jobs, those of base images before the jobs that start from them.
+    pub(crate) jobs: Vec<Job>,
+    /// Which jobs are the targets', in the order of the targets.
+    pub(crate) targets: Vec<usize>,
+    /// How the pipeline runs.
+    pub(crate) options: Options,
 }
 
-/// Resolves the images asked for, and those they start from.
-pub(crate) fn meant(
+/// The work of building what was asked for.
+pub(crate) fn work(
     cx: &Context,
-    names: &[String],
-    args: &ResolveArgs,
-) -> Result<Vec<Meant>, BuildError> {
-    let chosen = args
-        .deployment
-        .as_deref()
-        .or_else(|| cx.host.variable("IMAGESPEC_DEPLOYMENT"));
-    let deployment = cx.project.deployment(chosen)?;
-    cx.project
-        .targets(names)?
-        .into_iter()
-        .map(|target| one(cx, target, args, &deployment))
-        .collect()
-}
-
-fn one(
-    cx: &Context,
-    target: Target,
-    args: &ResolveArgs,
-    deployment: &Deployment,
-) -> Result<Meant, BuildError> {
-    let base = target
-        .base
-        .map(|base| one(cx, *base, args, deployment))
-        .transpose()?;
-    let resolve_cx = ResolveContext {
-        deployment,
-        folder: &target.folder,
-        spec_folder: target.spec_folder.as_deref(),
-        default_name: &target.default_name,
-        base: base.as_ref().map(|base| &base.resolved),
-        builder_flag: args.builder.as_deref(),
-        builder_variable: cx.host.variable("IMAGESPEC_BUILDER"),
-        registry: args
-            .registry
-            .as_deref()
-            .or_else(|| cx.host.variable("IMAGESPEC_REGISTRY")),
-        platforms: Some(args.platform.as_slice()).filter(|platforms| !platforms.is_empty()),
-        extra_tags: &args.tags,
-        tag_scheme: args.tag_scheme,
-    };
-    let resolved = resolve(&target.spec, &resolve_cx).map_err(|error| {
-        error.context(format!("the image `{}` is not declared well", target.name))
-    })?;
-    Ok(Meant {
-        name: target.name,
-        resolved,
-        base: base.map(Box::new),
-    })
-}
-
-/// The jobs that build what was asked for: one a target, in their order, and before them those of base images.
-/// Also says which jobs are the targets'.
-pub(crate) fn jobs(
-    cx: &Context,
-    meant: Vec<Meant>,
+    resolved: Vec<ResolvedTarget>,
     how: &HowArgs,
     args: &ResolveArgs,
     output: Option<&Output>,
-) -> Result<(Vec<Job>, Vec<usize>), BuildError> {
-    let registry = Registry::linked()?;
+    dry_run: bool,
+) -> Result<Work, BuildError> {
+    if how.locked {
+        let message =
+            "`--locked` asks for what imagespec.lock pins, and this version reads no lock";
+        return Err(BuildError::input(message).hint(
+            "pin versions in the spec's `requirements`, for instance with a `uv.lock`, and leave it out",
+        ));
+    }
+    let settings = settings(cx, how);
+    let fail_fast = cx.variable(env::FAST_FAIL).is_some_and(env::says_yes);
+    let options = Options {
+        jobs: settings.jobs,
+        on_unknown: if fail_fast {
+            OnUnknown::Fail
+        } else {
+            how.on_unknown
+        },
+        dry_run,
+    };
     let mut planner = Planner {
         cx,
-        registry: &registry,
-        how,
+        registry: Registry::linked()?,
         args,
+        may_fall_back: !how.no_fallback,
+        push: cx.variable(env::PUSH).is_none_or(env::says_push),
+        settings,
+        candidates: Vec::new(),
         jobs: Vec::new(),
     };
-    let targets = meant
+    let targets = resolved
         .into_iter()
-        .map(|meant| planner.add(meant, output))
+        .map(|target| planner.add(target, output))
         .collect::<Result<_, _>>()?;
-    Ok((planner.jobs, targets))
+    Ok(Work {
+        jobs: planner.jobs,
+        targets,
+        options,
+    })
+}
+
+fn settings(cx: &Context, how: &HowArgs) -> BuildSettings {
+    let default = BuildSettings::default();
+    BuildSettings {
+        force: how.force || cx.variable(env::FORCE).is_some_and(env::says_yes),
+        pull: how.pull,
+        locked: how.locked,
+        compression: how.compression,
+        bytecode: !how.no_bytecode,
+        labels: how.labels.iter().cloned().collect(),
+        jobs: how.jobs.map_or(default.jobs, usize::from),
+    }
 }
 
 struct Planner<'a> {
     cx: &'a Context,
-    registry: &'a Registry,
-    how: &'a HowArgs,
+    registry: Registry,
     args: &'a ResolveArgs,
+    may_fall_back: bool,
+    push: bool,
+    settings: BuildSettings,
+    /// Builders by their options, so that each is made, and probed, once.
+    candidates: Vec<(Map<String, Value>, Candidate)>,
     jobs: Vec<Job>,
 }
 
 impl Planner<'_> {
-    fn add(&mut self, meant: Meant, output: Option<&Output>) -> Result<usize, BuildError> {
+    /// Adds the job of a target after that of its base, and returns its index.
+    fn add(
+        &mut self,
+        target: ResolvedTarget,
+        output: Option<&Output>,
+    ) -> Result<usize, BuildError> {
         // A base goes where the builder keeps images, whatever becomes of what starts from it.
         let kept = output.filter(|output| !matches!(output, Output::OciDir(_) | Output::Tar(_)));
-        let base = meant.base.map(|base| self.add(*base, kept)).transpose()?;
+        let base = target.base.map(|base| self.add(*base, kept)).transpose()?;
         let Resolved {
             builder: (name, by_flag),
             destination,
@@ -120,62 +116,68 @@ impl Planner<'_> {
             files,
             secrets,
             mut builder_options,
-        } = meant.resolved;
+        } = target.resolved;
         for (key, value) in &self.args.options {
             builder_options.insert(key.clone(), Value::String(value.clone()));
         }
-        let entry = self.registry.get(&name)?;
-        let takes_over = entry.fallback.filter(|_| !by_flag && !self.how.no_fallback);
-        // Options are one builder's; whoever takes over gets those it knows.
-        let fallback = takes_over.map(|name| {
-            let known = self.registry.get(name)?.options;
-            let options = builder_options
-                .iter()
-                .filter(|(key, _)| known.iter().any(|(known, _)| known == key));
-            self.candidate(
-                name,
-                &options
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect(),
-            )
-        });
-        let builder = self.candidate(&name, &builder_options)?;
-        let how = self.how;
-        let settings = BuildSettings {
-            force: how.force,
-            pull: how.pull,
-            locked: false,
-            compression: how.compression.unwrap_or_default(),
-            bytecode: !how.no_bytecode,
-            labels: how.labels.iter().cloned().collect(),
-            jobs: how
-                .jobs
-                .map_or_else(|| BuildSettings::default().jobs, usize::from),
-        };
-        self.jobs.push(Job {
-            target: meant.name,
+        let fallback = self.registry.get(&name)?.fallback;
+        let fallback = fallback.filter(|_| self.may_fall_back && !by_flag);
+        let job = Job {
+            target: target.name,
             plan,
             destination,
             output: output.cloned(),
+            push: self.push,
             files,
             secrets,
-            settings,
-            builder,
-            fallback: fallback.transpose()?,
+            settings: self.settings.clone(),
+            fallback: fallback
+                .map(|name| self.fallback(name, &builder_options))
+                .transpose()?,
+            builder: self.candidate(&name, builder_options)?,
             base,
-        });
+        };
+        self.jobs.push(job);
         Ok(self.jobs.len() - 1)
     }
 
-    fn candidate(&self, name: &str, options: &Map<String, Value>) -> Result<Candidate, BuildError> {
+    /// Whoever takes over. Options are one builder's: this one gets those it knows.
+    fn fallback(
+        &mut self,
+        name: &str,
+        options: &Map<String, Value>,
+    ) -> Result<Candidate, BuildError> {
+        let known = self.registry.get(name)?.options;
+        let options = options
+            .iter()
+            .filter(|(key, _)| known.iter().any(|(known, _)| known == key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        self.candidate(name, options)
+    }
+
+    fn candidate(
+        &mut self,
+        name: &str,
+        options: Map<String, Value>,
+    ) -> Result<Candidate, BuildError> {
         let entry = self.registry.get(name)?;
+        let made = self
+            .candidates
+            .iter()
+            .find(|(made, candidate)| candidate.name == entry.name && *made == options);
+        if let Some((_, candidate)) = made {
+            return Ok(candidate.clone());
+        }
         let builder: Arc<_> = (entry.create)(BuilderConfig {
             host: &self.cx.host,
-            options,
+            options: &options,
         })?;
-        Ok(Candidate {
+        let candidate = Candidate {
             name: entry.name,
             builder,
-        })
+        };
+        self.candidates.push((options, candidate.clone()));
+        Ok(candidate)
     }
 }

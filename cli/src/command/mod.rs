@@ -1,83 +1,92 @@
 //! The commands.
 
 mod build;
-mod data;
+mod builders;
+mod exec;
 mod jobs;
-mod list;
+mod plan;
+mod resolve;
+mod store;
 mod write;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
 
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
-use tokio_util::sync::CancellationToken;
 
 use crate::args::{Cli, Command};
+use crate::env::{self, Variable};
+use crate::host;
 use crate::load::Project;
-use crate::{host, interrupt};
 
 /// What every command stands on.
+#[derive(Debug)]
 pub(crate) struct Context {
+    /// The machine.
     pub(crate) host: Host,
+    /// What the files around the folder say.
     pub(crate) project: Project,
-    pub(crate) folder: std::path::PathBuf,
+    /// The folder the command works in.
+    pub(crate) folder: PathBuf,
+}
+
+impl Context {
+    fn new(folder: PathBuf) -> Result<Self, BuildError> {
+        let variables = host::variables();
+        let named = variables
+            .get(env::CONFIG.name)
+            .filter(|path| !path.is_empty());
+        let user = host::user_config(&variables);
+        let project = Project::load(&folder, named.map(Path::new), user.as_deref())?;
+        Ok(Self {
+            host: host::snapshot(project.registries(), variables)?,
+            project,
+            folder,
+        })
+    }
+
+    /// The value of a variable; an empty one counts as unset.
+    fn variable(&self, variable: Variable) -> Option<&str> {
+        self.host.variable(variable.name)
+    }
 }
 
 /// Runs a command and returns its exit code.
 pub(crate) fn run(cli: Cli) -> Result<u8, BuildError> {
     let folder = host::directory(cli.directory.as_deref())?;
+    let context = || Context::new(folder.clone());
     match cli.command {
-        Command::Schema { spec } => return write::schema(spec),
-        Command::Completions { shell } => return write::completions(shell),
-        Command::Init => return write::init(&folder),
-        _ => {}
-    }
-    let host = host::snapshot(std::collections::BTreeMap::new())?;
-    let project = Project::load(
-        &folder,
-        host.variable("IMAGESPEC_CONFIG").map(std::path::Path::new),
-    )?;
-    let host = Host {
-        registries: project.registries(),
-        ..host
-    };
-    let cx = Context {
-        host,
-        project,
-        folder,
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| BuildError::failed("cannot start").caused_by(&error))?;
-    let result = runtime.block_on(async {
-        let cancel = CancellationToken::new();
-        if !matches!(cli.command, Command::Exec { .. }) {
-            tokio::spawn(interrupt::watch(cancel.clone()));
-        }
-        dispatch(cli.command, &cx, &cancel).await
-    });
-    // Work on threads that block ends by itself when it next looks; nobody waits for its result.
-    runtime.shutdown_background();
-    result
-}
-
-async fn dispatch(
-    command: Command,
-    cx: &Context,
-    cancel: &CancellationToken,
-) -> Result<u8, BuildError> {
-    match command {
-        Command::Build(args) => build::build(cx, args, cancel).await,
-        Command::Check(args) => build::check(cx, &args),
+        Command::Build(args) => block_on(build::build(&context()?, args)),
+        Command::Plan {
+            select,
+            format,
+            dialect,
+            write,
+        } => plan::plan(&context()?, &select, format, dialect, write.as_deref()),
+        Command::Tag(select) => plan::tag(&context()?, &select),
+        Command::Check(args) => build::check(&context()?, &args),
         Command::Exec {
             build,
             target,
             command,
-        } => build::exec(cx, build, target, command, cancel).await,
-        Command::Plan { select, format } => list::plan(cx, &select, format),
-        Command::Tag(select) => list::tag(cx, &select),
-        Command::Builders { json } => list::builders(cx, json).await,
-        Command::Images { json } => list::images(cx, json),
-        Command::Cache { command } => list::cache(cx, &command),
-        Command::Schema { .. } | Command::Completions { .. } | Command::Init => Ok(0),
+        } => block_on(exec::exec(&context()?, build, target, command)),
+        Command::Builders { json } => block_on(builders::builders(&context()?, json)),
+        Command::Images { json } => store::images(&context()?, json),
+        Command::Cache { command } => store::cache(&context()?, &command),
+        Command::Schema { spec } => write::schema(spec),
+        Command::Completions { shell } => write::completions(shell),
+        Command::Init { hello } => write::init(&folder, hello),
     }
+}
+
+fn block_on(command: impl Future<Output = Result<u8, BuildError>>) -> Result<u8, BuildError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| BuildError::failed("cannot start threads").caused_by(&error))?;
+    let result = runtime.block_on(command);
+    // Work on threads that block ends by itself when it next looks; nobody waits for its result.
+    runtime.shutdown_background();
+    result
 }

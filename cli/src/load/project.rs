@@ -12,10 +12,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::text::{from_toml, nearest, read, spec_file};
-use crate::host;
+use crate::env;
 
 /// Name of the project's file.
 const FILE: &str = "imagespec.toml";
+
+/// The tables and keys of [`File`].
+pub(super) const FIELDS: [&str; 4] = ["deployment", "deployments", "images", "registries"];
 
 /// The content of `imagespec.toml`, or of the person's own configuration, where `images` is not allowed.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -32,6 +35,31 @@ pub(crate) struct File {
     /// Settings of single registries, by host and port.
     #[serde(default)]
     registries: BTreeMap<String, RegistrySettings>,
+}
+
+impl File {
+    /// Reads a file; paths of certificates are relative to its folder.
+    fn read(path: &Path) -> Result<Self, BuildError> {
+        let mut file: Self = from_toml(&read(path)?, path)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for settings in file.registries.values_mut() {
+            settings.ca = settings.ca.take().map(|ca| folder.join(ca));
+        }
+        Ok(file)
+    }
+
+    /// Reads the person's own configuration, which belongs to no project.
+    fn read_settings(path: &Path) -> Result<Self, BuildError> {
+        let file = Self::read(path)?;
+        match file.images.keys().next() {
+            None => Ok(file),
+            Some(name) => {
+                let message = format!("images belong into a project's {FILE}: `{name}`");
+                Err(BuildError::input(message)
+                    .hint(format!("move it there from `{}`", path.display())))
+            }
+        }
+    }
 }
 
 /// What the files around the working directory say.
@@ -61,34 +89,32 @@ pub(crate) struct Target {
 }
 
 impl Project {
-    /// Reads the project around `folder`, if there is one, and the person's own configuration.
-    pub(crate) fn load(folder: &Path, explicit: Option<&Path>) -> Result<Self, BuildError> {
-        let path = match explicit {
+    /// Reads the project around `folder`, or the file that is named, and the person's own configuration.
+    pub(crate) fn load(
+        folder: &Path,
+        named: Option<&Path>,
+        user: Option<&Path>,
+    ) -> Result<Self, BuildError> {
+        let path = match named {
             Some(path) => Some(folder.join(path)),
             None => folder
                 .ancestors()
                 .map(|folder| folder.join(FILE))
                 .find(|path| path.is_file()),
         };
-        let mut file = File::default();
-        if let Some(path) = &path {
-            file = from_toml(&read(path)?, path)?;
-        }
-        let mut user = File::default();
-        if let Some(path) = host::user_config().filter(|path| path.is_file()) {
-            user = from_toml(&read(&path)?, &path)?;
-        }
-        let beside = |path: &PathBuf| path.parent().map(Path::to_path_buf);
-        for settings in file.registries.values_mut() {
-            settings.ca = settings
-                .ca
-                .take()
-                .map(|ca| path.as_ref().and_then(beside).unwrap_or_default().join(ca));
-        }
+        let file = path.as_deref().map(File::read).transpose();
+        let file = file.map_err(|error| match named {
+            Some(_) => error.hint(format!("the variable `{}` names it", env::CONFIG.name)),
+            None => error,
+        })?;
+        let user = match user.filter(|path| path.is_file()) {
+            Some(path) => File::read_settings(path)?,
+            None => File::default(),
+        };
         Ok(Self {
             folder: folder.to_path_buf(),
             path,
-            file,
+            file: file.unwrap_or_default(),
             user,
         })
     }
@@ -115,17 +141,17 @@ impl Project {
             .into_iter()
             .flatten()
             .reduce(Deployment::or)
-            .ok_or_else(|| {
-                let own = self
-                    .file
-                    .deployments
-                    .keys()
-                    .chain(self.user.deployments.keys())
-                    .map(String::as_str);
-                let known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).chain(own).collect();
-                BuildError::input(format!("unknown deployment: `{name}`"))
-                    .hint(format!("known deployments: {}", known.join(", ")))
-            })
+            .ok_or_else(|| self.unknown_deployment(name))
+    }
+
+    fn unknown_deployment(&self, name: &str) -> BuildError {
+        let own = [&self.file, &self.user];
+        let own = own.iter().flat_map(|file| file.deployments.keys());
+        let mut known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+        known.extend(own.map(String::as_str));
+        known.sort_unstable();
+        known.dedup();
+        unknown("deployment", name, &known)
     }
 
     /// The images asked for, or all of the project.
@@ -181,18 +207,12 @@ impl Project {
 
     fn image(&self, name: &str, above: &mut Vec<String>) -> Result<Target, BuildError> {
         let Some(spec) = self.file.images.get(name) else {
-            let known: Vec<_> = self.file.images.keys().map(String::as_str).collect();
-            let error = BuildError::input(format!("unknown image: `{name}`"));
-            let error = match nearest(name, known.iter().copied()) {
-                Some(near) => error.hint(format!("did you mean `{near}`?")),
+            let error = self.unknown_image(name);
+            return Err(match above.last() {
+                Some(child) => error
+                    .field("base_image")
+                    .context(format!("invalid `base_image` of the image: `{child}`")),
                 None => error,
-            };
-            return Err(if known.is_empty() {
-                error.hint(format!(
-                    "there is no {FILE} with images here; `-C DIR` works elsewhere"
-                ))
-            } else {
-                error.hint(format!("known images: {}", known.join(", ")))
             });
         };
         if above.iter().any(|other| other == name) {
@@ -202,10 +222,10 @@ impl Project {
                 .chain([name])
                 .collect::<Vec<_>>()
                 .join(" → ");
-            return Err(
-                BuildError::input(format!("images start from each other: {circle}"))
-                    .field("base_image"),
-            );
+            let message = format!("images start from each other: {circle}");
+            return Err(BuildError::input(message)
+                .field("base_image")
+                .hint("break the circle: one of them has to start from something else"));
         }
         above.push(name.to_owned());
         let folder = self
@@ -216,6 +236,20 @@ impl Project {
         let target = self.with_base(name, name, spec.clone(), folder, None, above);
         above.pop();
         target
+    }
+
+    fn unknown_image(&self, name: &str) -> BuildError {
+        let known: Vec<_> = self.file.images.keys().map(String::as_str).collect();
+        match &self.path {
+            Some(_) if !known.is_empty() => unknown("image", name, &known),
+            Some(path) => {
+                unknown("image", name, &[]).hint(format!("`{}` declares no images", path.display()))
+            }
+            None => unknown("image", name, &[]).hint(format!(
+                "there is no {FILE} in `{}` or above it; `-C DIR` works elsewhere",
+                self.folder.display()
+            )),
+        }
     }
 
     fn with_base(
@@ -247,5 +281,143 @@ impl Project {
             spec_folder,
             base: base.map(Box::new),
         })
+    }
+}
+
+/// The error of a name that nothing has, with those that are known.
+fn unknown(what: &str, name: &str, known: &[&str]) -> BuildError {
+    let mut error = BuildError::input(format!("unknown {what}: `{name}`"));
+    if let Some(near) = nearest(name, known.iter().copied()) {
+        error = error.hint(format!("did you mean `{near}`?"));
+    }
+    if known.is_empty() {
+        return error;
+    }
+    error.hint(format!("known {what}s: {}", known.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A project of the files given, by their path in a new folder.
+    fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Project, BuildError>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs_err::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs_err::write(path, text).expect("a file");
+        }
+        let work = folder.path().join("work");
+        fs_err::create_dir_all(&work).expect("a folder");
+        let project = Project::load(&work, None, Some(&folder.path().join("user/config.toml")));
+        (folder, project)
+    }
+
+    #[test]
+    fn the_nearest_file_counts_and_its_folder_is_where_paths_start() {
+        let (folder, project) = project(&[(
+            "imagespec.toml",
+            "[images.a]\n[images.b]\nbase_image = { image = \"a\" }",
+        )]);
+        let targets = project.expect("a project").targets(&[]).expect("targets");
+        let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(targets[0].folder, folder.path());
+        let base = targets[1].base.as_deref().expect("a base");
+        assert_eq!((base.name.as_str(), base.default_name.as_str()), ("a", "a"));
+    }
+
+    #[test]
+    fn a_spec_file_is_relative_to_the_working_directory_and_named_as_flytekit_does() {
+        let (folder, project) = project(&[("work/specs/a.yaml", "packages: [requests]")]);
+        let names = ["specs/a.yaml".to_owned()];
+        let target = project
+            .expect("a project")
+            .targets(&names)
+            .expect("a target")
+            .remove(0);
+        assert_eq!(target.folder, folder.path().join("work"));
+        assert_eq!(target.spec_folder, Some(folder.path().join("work/specs")));
+        assert_eq!(target.default_name, "flytekit");
+    }
+
+    #[test]
+    fn circles_are_refused_by_name() {
+        let text = "[images.a]\nbase_image = { image = \"b\" }\n[images.b.base_image.base_image]\nimage = \"a\"";
+        let (_folder, project) = project(&[("work/imagespec.toml", text)]);
+        let error = project
+            .expect("a project")
+            .targets(&[])
+            .expect_err("a circle");
+        assert_eq!(error.message, "images start from each other: a → b → a");
+    }
+
+    #[test]
+    fn deployments_are_merged_the_nearer_first() {
+        let (_folder, project) = project(&[
+            (
+                "imagespec.toml",
+                "deployment = \"mine\"\n[deployments.mine]\nregistry = \"r.example\"\n[deployments.serverless.builders.native]\na = 1",
+            ),
+            (
+                "user/config.toml",
+                "deployment = \"other\"\n[deployments.mine]\nregistry = \"no.example\"\nbuilder = \"native\"",
+            ),
+        ]);
+        let project = project.expect("a project");
+        let mine = project.deployment(None).expect("a deployment");
+        assert_eq!(mine.registry.as_deref(), Some("r.example"));
+        assert_eq!(mine.builder.as_deref(), Some("native"));
+        let serverless = project
+            .deployment(Some("serverless"))
+            .expect("a deployment");
+        assert_eq!(serverless.builder.as_deref(), Some("union"));
+        assert_eq!(serverless.builders["native"]["a"], 1);
+        let error = project.deployment(Some("mien")).expect_err("unknown");
+        assert_eq!(
+            error.hints,
+            [
+                "did you mean `mine`?",
+                "known deployments: byoc, flyte, mine, selfmanaged, serverless"
+            ]
+        );
+    }
+
+    #[test]
+    fn registries_of_the_project_win_and_certificates_lie_beside_their_file() {
+        let (folder, project) = project(&[
+            (
+                "work/imagespec.toml",
+                "[registries.\"a:1\"]\ninsecure = true",
+            ),
+            (
+                "user/config.toml",
+                "[registries.\"a:1\"]\n[registries.\"b:1\"]\nca = \"b.pem\"",
+            ),
+        ]);
+        let registries = project.expect("a project").registries();
+        assert!(registries["a:1"].insecure);
+        assert_eq!(registries["b:1"].ca, Some(folder.path().join("user/b.pem")));
+    }
+
+    #[test]
+    fn settings_of_a_person_hold_no_images() {
+        let (_folder, project) = project(&[("user/config.toml", "[images.a]")]);
+        let error = project.expect_err("an image");
+        assert_eq!(
+            error.message,
+            "images belong into a project's imagespec.toml: `a`"
+        );
+    }
+
+    #[test]
+    fn the_fields_of_the_file_are_those_it_knows() {
+        let error = toml::from_str::<File>("zzz = 1")
+            .expect_err("unknown")
+            .to_string();
+        for field in FIELDS {
+            assert!(error.contains(&format!("`{field}`")), "{error}");
+        }
     }
 }

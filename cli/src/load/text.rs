@@ -1,93 +1,189 @@
 //! Texts into values, with errors that point at the place.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
-use imagespec_core::error::BuildError;
-use imagespec_core::spec::ImageSpec;
+use imagespec_core::error::{BuildError, Cause};
+use imagespec_core::spec::{FIELDS, ImageSpec};
 use serde::de::DeserializeOwned;
+use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
+
+/// The longest file that is read, in bytes. People write kilobytes.
+const LIMIT: u64 = 16 << 20;
 
 /// Reads a file that a person wrote.
 pub(super) fn read(path: &Path) -> Result<String, BuildError> {
-    fs_err::read_to_string(path).map_err(|error| {
-        BuildError::input(format!("cannot read the file `{}`", path.display())).caused_by(&error)
-    })
+    let unread = || BuildError::input(format!("cannot read the file: `{}`", path.display()));
+    let wrong = |error: io::Error| unread().caused_by(&error);
+    let mut text = String::new();
+    // Not through `fs_err`: the message names the path already.
+    let file = File::open(path).map_err(wrong)?;
+    file.take(LIMIT + 1)
+        .read_to_string(&mut text)
+        .map_err(wrong)?;
+    if text.len() as u64 > LIMIT {
+        return Err(unread().hint(format!(
+            "it has more than {LIMIT} bytes; is it a declaration?"
+        )));
+    }
+    Ok(text)
 }
 
 /// A value from TOML. Errors show the line and point at the place in it.
 pub(super) fn from_toml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, BuildError> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
-        let at = error.span().map_or(0, |span| span.start.min(text.len()));
-        located(text, path, at, error.message())
+        let at = error.span().map_or(text.len(), |span| span.start);
+        Place::at(text, at).error(path, error.message())
     })
 }
 
-/// The spec of a file of its own: TOML, YAML or JSON, by the file's name.
+/// The spec of a file of its own: TOML, JSON or YAML, by the file's name.
 pub(super) fn spec_file(path: &Path) -> Result<ImageSpec, BuildError> {
     let text = read(path)?;
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => from_toml(&text, path),
-        Some("json") => serde_json::from_str(&text).map_err(|error| {
-            let before: usize = text
-                .split_inclusive('\n')
-                .take(error.line().saturating_sub(1))
-                .map(str::len)
-                .sum();
-            let message = error.to_string();
-            let message = message
-                .rsplit_once(" at line ")
-                .map_or(message.as_str(), |(message, _)| message);
-            located(
-                &text,
-                path,
-                before + error.column().saturating_sub(1),
-                message,
-            )
-        }),
-        _ => serde_saphyr::from_str(&text).map_err(|error| {
-            let message = error.to_string();
-            hinted(
-                BuildError::input(format!("malformed spec in `{}`", path.display()))
-                    .caused_by(&std::io::Error::other(message.clone())),
-                &message,
-            )
-        }),
+        Some("json") => from_json(&text, path),
+        _ => from_yaml(&text, path),
     }
 }
 
-/// An error at a byte of a text: file, line, column, and the line with a mark below the place.
-fn located(text: &str, path: &Path, at: usize, message: &str) -> BuildError {
-    let at = (0..=at.min(text.len()))
-        .rev()
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or(0);
-    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
-    let line = text[start..].lines().next().unwrap_or_default();
-    let number = text[..start].matches('\n').count() + 1;
-    let column = text[start..at].chars().count() + 1;
-    let gutter = number.to_string();
-    let shown = format!(
-        "{gutter} | {line}\n{} | {}^",
-        " ".repeat(gutter.len()),
-        " ".repeat(column - 1)
-    );
+fn from_json(text: &str, path: &Path) -> Result<ImageSpec, BuildError> {
+    serde_json::from_str(text).map_err(|error| {
+        let message = error.to_string();
+        // serde_json ends its messages with the place.
+        let message = message
+            .rsplit_once(" at line ")
+            .map_or(message.as_str(), |(message, _)| message);
+        Place::of(text, error.line(), error.column()).error(path, message)
+    })
+}
+
+fn from_yaml(text: &str, path: &Path) -> Result<ImageSpec, BuildError> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let message = yaml_message(error.without_snippet());
+        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let place = match error.location() {
+            Some(found) => Place::of(text, number(found.line()), number(found.column())),
+            None => Place::at(text, 0),
+        };
+        place.error(path, &message)
+    })
+}
+
+/// The message of a YAML error, with what is known where the parser only keeps it.
+fn yaml_message(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error::{SerdeUnknownField, SerdeUnknownVariant};
+    let message = DefaultMessageFormatter.format_message(error).into_owned();
+    let (SerdeUnknownField { expected, .. } | SerdeUnknownVariant { expected, .. }) = error else {
+        return message;
+    };
+    let found = message.split('`').nth(1).unwrap_or_default();
+    let kind = if matches!(error, SerdeUnknownField { .. }) {
+        "field"
+    } else {
+        "variant"
+    };
+    let known: Vec<_> = expected.iter().map(|known| format!("`{known}`")).collect();
+    format!(
+        "unknown {kind} `{found}`, expected one of {}",
+        known.join(", ")
+    )
+}
+
+/// A place in a text.
+struct Place<'a> {
+    /// From 1.
+    line: usize,
+    /// From 1, in characters.
+    column: usize,
+    /// The whole line.
+    content: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// The place of a byte; the end, where there is no such byte.
+    fn at(text: &'a str, byte: usize) -> Self {
+        let byte = (0..=byte.min(text.len()))
+            .rev()
+            .find(|byte| text.is_char_boundary(*byte))
+            .unwrap_or(0);
+        let before = &text[..byte];
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: text[start..byte].chars().count() + 1,
+            content: text[start..].lines().next().unwrap_or_default(),
+        }
+    }
+
+    /// The place that a parser gives as numbers from 1.
+    fn of(text: &'a str, line: usize, column: usize) -> Self {
+        Self {
+            line: line.max(1),
+            column: column.max(1),
+            content: text.lines().nth(line.saturating_sub(1)).unwrap_or_default(),
+        }
+    }
+
+    /// The error at this place of a file: where it is, what it is, the line with a mark below the place, and
+    /// what was probably meant.
+    fn error(&self, path: &Path, message: &str) -> BuildError {
+        let Self {
+            line,
+            column,
+            content,
+        } = self;
+        let (summary, hints) = explained(message);
+        let margin = " ".repeat(line.to_string().len());
+        let indent = " ".repeat((column - 1).min(content.chars().count()));
+        let shown = format!("{summary}\n{margin} |\n{line} | {content}\n{margin} | {indent}^");
+        let mut error = BuildError::input(format!(
+            "malformed declaration: `{}:{line}:{column}`",
+            path.display()
+        ));
+        error.source = Some(Box::new(Cause {
+            message: shown,
+            source: None,
+        }));
+        hints.into_iter().fold(error, BuildError::hint)
+    }
+}
+
+/// A parser's message without the list of what it knows, and hints made of that list.
+fn explained(message: &str) -> (String, Vec<String>) {
     let first = message.lines().next().unwrap_or(message);
-    let error = BuildError::input(format!("{first}, at {}:{number}:{column}", path.display()));
-    hinted(error.caused_by(&std::io::Error::other(shown)), message)
-}
-
-/// Adds what was probably meant, where the message says what is known.
-fn hinted(error: BuildError, message: &str) -> BuildError {
-    let Some((_, rest)) = message.split_once("unknown field `") else {
-        return error;
-    };
-    let Some((found, known)) = rest.split_once('`') else {
-        return error;
-    };
-    let known: Vec<_> = known.split('`').skip(1).step_by(2).collect();
-    match nearest(found, known.iter().copied()) {
-        Some(near) => error.hint(format!("did you mean `{near}`?")),
-        None => error,
+    if first.contains("expected a version in quotes") {
+        let hint = "put the version in quotes: as a number, `3.10` would be `3.1`";
+        return (first.to_owned(), vec![hint.to_owned()]);
     }
+    for kind in ["field", "variant"] {
+        let Some((_, rest)) = first.split_once(&format!("unknown {kind} `")) else {
+            continue;
+        };
+        let Some((found, known)) = rest.split_once('`') else {
+            continue;
+        };
+        let known: Vec<_> = known.split('`').skip(1).step_by(2).collect();
+        let mut hints = Vec::new();
+        if let Some(near) = nearest(found, known.iter().copied()) {
+            hints.push(format!("did you mean `{near}`?"));
+        } else if known == super::project::FIELDS && FIELDS.contains(&found) {
+            hints.push(format!("`{found}` belongs into a table `[images.NAME]`"));
+        }
+        if !known.is_empty() {
+            let (noun, list) = (
+                if kind == "field" { "fields" } else { "values" },
+                known.join(", "),
+            );
+            hints.push(format!("known {noun}: {list}"));
+        }
+        let kind = if kind == "field" { kind } else { "value" };
+        return (format!("unknown {kind} `{found}`"), hints);
+    }
+    // The rest speaks to programmers.
+    let summary = first.split(", set DuplicateKeyPolicy").next();
+    (summary.unwrap_or(first).to_owned(), Vec::new())
 }
 
 /// The known name that is most like `found`, if one is like it.
@@ -95,6 +191,158 @@ pub(super) fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> 
     let scored = known.map(|name| (strsim::damerau_levenshtein(found, name), name));
     scored
         .min()
-        .filter(|(distance, name)| *distance <= name.len().max(3) / 3)
+        .filter(|(distance, name)| *distance <= name.len().max(3) / 3 && *distance < name.len())
         .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(error: &BuildError) -> String {
+        let cause = error.source.as_ref().expect("a cause");
+        let hints = error.hints.join("\n");
+        format!("{}\n{}\n{hints}", error.message, cause.message)
+    }
+
+    fn toml(text: &str) -> String {
+        told(&from_toml::<ImageSpec>(text, Path::new("a.toml")).expect_err(text))
+    }
+
+    #[test]
+    fn toml_errors_point_at_the_place() {
+        insta::assert_snapshot!(toml("name = \"a\"\npakages = []\n"), @r"
+    malformed declaration: `a.toml:2:1`
+    unknown field `pakages`
+      |
+    2 | pakages = []
+      | ^
+    did you mean `packages`?
+    known fields: name, python_version, builder, source_root, env, registry, packages, conda_packages, conda_channels, requirements, apt_packages, cuda, cudnn, base_image, platform, pip_index, pip_extra_index_url, pip_secret_mounts, pip_extra_args, registry_config, entrypoint, commands, tag_format, source_copy_mode, copy, python_exec, runtime_packages, builder_options, builder_config
+    ");
+        insta::assert_snapshot!(toml("name = \"a\"\n  packages = [\"ü\", 1]"), @r#"
+    malformed declaration: `a.toml:2:20`
+    invalid type: integer `1`, expected a string
+      |
+    2 |   packages = ["ü", 1]
+      |                    ^
+    "#);
+        insta::assert_snapshot!(toml("name = \"a"), @r#"
+    malformed declaration: `a.toml:1:10`
+    invalid basic string, expected `"`
+      |
+    1 | name = "a
+      |          ^
+    "#);
+        insta::assert_snapshot!(toml("source_copy_mode = \"al\""), @r#"
+    malformed declaration: `a.toml:1:20`
+    unknown value `al`
+      |
+    1 | source_copy_mode = "al"
+      |                    ^
+    did you mean `all`?
+    known values: loaded_modules, all, no_copy
+    "#);
+    }
+
+    #[test]
+    fn yaml_errors_point_at_the_place() {
+        let yaml = |text| told(&from_yaml(text, Path::new("a.yaml")).expect_err(text));
+        insta::assert_snapshot!(yaml("name: a\npython_version: 3.10\n"), @r#"
+    malformed declaration: `a.yaml:2:1`
+    invalid type: floating point `3.1`, expected a version in quotes, such as "3.11"
+      |
+    2 | python_version: 3.10
+      | ^
+    put the version in quotes: as a number, `3.10` would be `3.1`
+    "#);
+        insta::assert_snapshot!(yaml("name: a\npakages: []\n"), @r"
+    malformed declaration: `a.yaml:2:1`
+    unknown field `pakages`
+      |
+    2 | pakages: []
+      | ^
+    did you mean `packages`?
+    known fields: name, python_version, builder, source_root, env, registry, packages, conda_packages, conda_channels, requirements, apt_packages, cuda, cudnn, base_image, platform, pip_index, pip_extra_index_url, pip_secret_mounts, pip_extra_args, registry_config, entrypoint, commands, tag_format, source_copy_mode, copy, python_exec, runtime_packages, builder_options, builder_config
+    ");
+        insta::assert_snapshot!(yaml("source_copy_mode: al\n"), @r"
+    malformed declaration: `a.yaml:1:1`
+    unknown value `al`
+      |
+    1 | source_copy_mode: al
+      | ^
+    did you mean `all`?
+    known values: loaded_modules, all, no_copy
+    ");
+        insta::assert_snapshot!(yaml("name: [a\n"), @r"
+    malformed declaration: `a.yaml:1:7`
+    expected string scalar
+      |
+    1 | name: [a
+      |       ^
+    ");
+        insta::assert_snapshot!(yaml("name: a\nname: b\n"), @r"
+    malformed declaration: `a.yaml:2:1`
+    duplicate mapping key: name
+      |
+    2 | name: b
+      | ^
+    ");
+    }
+
+    #[test]
+    fn json_errors_point_at_the_place() {
+        let json = |text| told(&from_json(text, Path::new("a.json")).expect_err(text));
+        insta::assert_snapshot!(json("{\"name\": \"a\",\n \"pakages\": []}"), @r#"
+    malformed declaration: `a.json:2:10`
+    unknown field `pakages`
+      |
+    2 |  "pakages": []}
+      |          ^
+    did you mean `packages`?
+    known fields: name, python_version, builder, source_root, env, registry, packages, conda_packages, conda_channels, requirements, apt_packages, cuda, cudnn, base_image, platform, pip_index, pip_extra_index_url, pip_secret_mounts, pip_extra_args, registry_config, entrypoint, commands, tag_format, source_copy_mode, copy, python_exec, runtime_packages, builder_options, builder_config
+    "#);
+        insta::assert_snapshot!(json("{\"python_version\": 3.9}"), @r#"
+    malformed declaration: `a.json:1:22`
+    invalid type: floating point `3.9`, expected a version in quotes, such as "3.11"
+      |
+    1 | {"python_version": 3.9}
+      |                      ^
+    put the version in quotes: as a number, `3.10` would be `3.1`
+    "#);
+        insta::assert_snapshot!(json("{"), @r"
+    malformed declaration: `a.json:1:1`
+    EOF while parsing an object
+      |
+    1 | {
+      | ^
+    ");
+    }
+
+    #[test]
+    fn all_forms_say_the_same() {
+        let toml: ImageSpec = from_toml(
+            "python_version = \"3.11\"\npackages = [\"a\"]\n[env]\nB = \"1\"\nA = \"2\"\n",
+            Path::new("a"),
+        )
+        .expect("TOML");
+        let yaml = from_yaml(
+            "python_version: \"3.11\"\npackages: [a]\nenv:\n  B: \"1\"\n  A: \"2\"\n",
+            Path::new("a"),
+        );
+        let json = from_json(
+            "{\"python_version\": \"3.11\", \"packages\": [\"a\"], \"env\": {\"B\": \"1\", \"A\": \"2\"}}",
+            Path::new("a"),
+        );
+        assert_eq!(yaml.as_ref(), Ok(&toml));
+        assert_eq!(json.as_ref(), Ok(&toml));
+    }
+
+    #[test]
+    fn only_what_is_alike_is_meant() {
+        let known = || ["say-hello", "child"].into_iter();
+        assert_eq!(nearest("sayhello", known()), Some("say-hello"));
+        assert_eq!(nearest("chidl", known()), Some("child"));
+        assert_eq!(nearest("other", known()), None);
+    }
 }

@@ -1,0 +1,88 @@
+//! Targets into what they mean.
+
+use imagespec_core::deployment::Deployment;
+use imagespec_core::error::BuildError;
+use imagespec_core::resolve::{ResolveContext, Resolved, resolve};
+
+use super::Context;
+use crate::args::ResolveArgs;
+use crate::env;
+use crate::load::Target;
+
+/// A target and what it means.
+#[derive(Debug)]
+pub(crate) struct ResolvedTarget {
+    /// What the person calls it.
+    pub(crate) name: String,
+    /// What it means.
+    pub(crate) resolved: Resolved,
+    /// The image it starts from, where that is another one of ours.
+    pub(crate) base: Option<Box<ResolvedTarget>>,
+}
+
+/// Resolves the images asked for, and those they start from. `tags` are further ones for each image asked for.
+pub(crate) fn resolve_targets(
+    cx: &Context,
+    names: &[String],
+    args: &ResolveArgs,
+    tags: &[String],
+) -> Result<Vec<ResolvedTarget>, BuildError> {
+    if args.via.is_some() {
+        let message = "`--via` says how Python files are read, and this version reads none";
+        return Err(BuildError::input(message).hint("leave it out"));
+    }
+    let named = args
+        .deployment
+        .as_deref()
+        .or_else(|| cx.variable(env::DEPLOYMENT));
+    let deployment = cx.project.deployment(named)?;
+    cx.project
+        .targets(names)?
+        .into_iter()
+        .map(|target| resolve_target(cx, target, args, tags, &deployment))
+        .collect()
+}
+
+fn resolve_target(
+    cx: &Context,
+    target: Target,
+    args: &ResolveArgs,
+    tags: &[String],
+    deployment: &Deployment,
+) -> Result<ResolvedTarget, BuildError> {
+    let base = target
+        .base
+        .map(|base| resolve_target(cx, *base, args, &[], deployment))
+        .transpose()?;
+    let resolve_cx = ResolveContext {
+        deployment,
+        folder: &target.folder,
+        spec_folder: target.spec_folder.as_deref(),
+        default_name: &target.default_name,
+        base: base.as_ref().map(|base| &base.resolved),
+        builder_flag: args.builder.as_deref(),
+        builder_variable: cx.variable(env::BUILDER),
+        registry: args
+            .registry
+            .as_deref()
+            .or_else(|| cx.variable(env::REGISTRY)),
+        platforms: Some(args.platform.as_slice()).filter(|platforms| !platforms.is_empty()),
+        extra_tags: tags,
+        tag_scheme: args.tag_scheme,
+    };
+    let resolved = resolve(&target.spec, &resolve_cx).map_err(|error| {
+        // The field leads the causes, unless its name stands there anyway.
+        let field = error.field.as_ref();
+        let field = field.filter(|field| !error.message.contains(&format!("`{field}`")));
+        let what = field.map_or_else(
+            || "image".to_owned(),
+            |field| format!("`{field}` of the image"),
+        );
+        error.context(format!("invalid {what}: `{}`", target.name))
+    })?;
+    Ok(ResolvedTarget {
+        name: target.name,
+        resolved,
+        base: base.map(Box::new),
+    })
+}

@@ -1,0 +1,6 @@
+//! The command as a person meets it: standard output, standard error and the exit code of the real binary.
+
+mod asking;
+mod declaring;
+mod failing;
+mod place;
