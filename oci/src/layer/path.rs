@@ -52,9 +52,10 @@ impl Paths {
     }
 }
 
-/// Refuses a path that is empty, absolute, holds a NUL, or has an empty, `.` or `..` component.
+/// Refuses a path that is empty, absolute, holds a NUL, or has an empty, `.` or `..` component, or one that
+/// engines would take for a whiteout.
 pub(super) fn check(path: &[u8]) -> Result<(), LayerError> {
-    let bad = |part: &[u8]| matches!(part, b"" | b"." | b"..");
+    let bad = |part: &[u8]| matches!(part, b"" | b"." | b"..") || part.starts_with(b".wh.");
     if path.contains(&0) || path.split(|byte| *byte == b'/').any(bad) {
         return Err(LayerError::Path(shown(path)));
     }

@@ -171,6 +171,9 @@ fn paths_that_leave_or_repeat_are_refused() {
         "./a",
         "a/",
         "a\0b",
+        ".wh.a",
+        "a/.wh..wh..opq",
+        ".wh.a/b",
     ] {
         let mut layer = writer(Compression::Gzip);
         assert!(
@@ -232,4 +235,48 @@ fn long_names_and_attributes_survive() {
         }
     }
     assert!(paths.contains(&long.into_bytes()));
+}
+
+#[test]
+fn deletions_are_markers_and_only_of_paths_that_can_be() {
+    let mut layer = writer(Compression::Gzip);
+    layer.whiteout(b"etc/motd").expect("a whiteout");
+    layer.opaque(b"var/cache").expect("an opaque folder");
+    for path in [&b".."[..], b"a/..", b"", b"/a", b".wh.a"] {
+        assert!(layer.whiteout(path).is_err(), "{path:?}");
+        assert!(layer.opaque(path).is_err(), "{path:?}");
+    }
+    let (bytes, _) = layer.finish().expect("a layer");
+    let mut archive = tar::Archive::new(MultiGzDecoder::new(bytes.as_slice()));
+    let paths: Vec<_> = archive
+        .entries()
+        .expect("entries")
+        .map(|entry| entry.expect("an entry").path_bytes().into_owned())
+        .collect();
+    let expected: [&[u8]; 5] = [
+        b"etc/",
+        b"etc/.wh.motd",
+        b"var/",
+        b"var/cache/",
+        b"var/cache/.wh..wh..opq",
+    ];
+    assert_eq!(paths, expected);
+}
+
+#[test]
+fn contents_of_every_length_around_a_buffer_pass() {
+    for length in [0, 1, 511, 512, 513, 65_535, 65_536, 65_537, 131_072] {
+        for content in [noise(length), vec![7; length]] {
+            let mut layer = writer(Compression::Gzip);
+            add(&mut layer, "x", &content, length as u64).expect("a file");
+            let (bytes, info) = layer.finish().expect("a layer");
+            let mut archive = tar::Archive::new(MultiGzDecoder::new(bytes.as_slice()));
+            let mut entries = archive.entries().expect("entries");
+            let mut entry = entries.next().expect("an entry").expect("an entry");
+            let mut read = Vec::new();
+            entry.read_to_end(&mut read).expect("content");
+            assert!(read == content, "{length}");
+            assert_eq!(info.uncompressed_size % 512, 0);
+        }
+    }
 }

@@ -199,7 +199,7 @@ impl<W: Write> LayerWriter<W> {
                 let produced =
                     usize::try_from(inflater.total_out() - before_out).unwrap_or(output.len());
                 rest = &rest[consumed..];
-                ended = status == Status::StreamEnd;
+                ended |= status == Status::StreamEnd;
                 if inflater.total_out() > file.size {
                     return Err(wrong("inflates to more than its archive says"));
                 }
@@ -213,9 +213,11 @@ impl<W: Write> LayerWriter<W> {
                 } else {
                     self.write(&output[..produced])?;
                 }
-                if (rest.is_empty() && produced < output.len()) || (consumed == 0 && produced == 0)
-                {
+                if rest.is_empty() && produced < output.len() {
                     break;
+                }
+                if consumed == 0 && produced == 0 {
+                    return Err(wrong("has a damaged compressed stream"));
                 }
             }
         }
@@ -270,18 +272,20 @@ impl<W: Write> LayerWriter<W> {
 
     /// Says that a path of the layers below is gone (OCI image specification, layer, "Whiteouts").
     pub fn whiteout(&mut self, path: &[u8]) -> Result<(), LayerError> {
+        check(path)?;
         let (folder, name) = match path.iter().rposition(|byte| *byte == b'/') {
             Some(slash) => path.split_at(slash + 1),
             None => (&[][..], path),
         };
         let marker = [folder, b".wh.", name].concat();
-        self.entry(&marker, Entry::File(0), &Metadata::new(0o644, 0))
+        self.place(&marker, Entry::File(0), &Metadata::new(0o644, 0))
     }
 
     /// Says that nothing of a folder of the layers below remains (same, "Opaque Whiteout").
     pub fn opaque(&mut self, folder: &[u8]) -> Result<(), LayerError> {
+        check(folder)?;
         let marker = [folder, b"/.wh..wh..opq"].concat();
-        self.entry(&marker, Entry::File(0), &Metadata::new(0o644, 0))
+        self.place(&marker, Entry::File(0), &Metadata::new(0o644, 0))
     }
 
     /// Ends the layer.
@@ -306,6 +310,15 @@ impl<W: Write> LayerWriter<W> {
         metadata: &Metadata,
     ) -> Result<(), LayerError> {
         check(path)?;
+        self.place(path, entry, metadata)
+    }
+
+    fn place(
+        &mut self,
+        path: &[u8],
+        entry: Entry<'_>,
+        metadata: &Metadata,
+    ) -> Result<(), LayerError> {
         self.add_parents(path)?;
         self.paths.take(path, Kind::Other)?;
         self.header(path, entry, metadata)

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::path::Path;
 
+use flate2::CrcReader;
 use imagespec_core::contract::{USER_ID, VENV};
 use imagespec_core::digest::Digest;
 use imagespec_oci::layer::{Deflated, LayerWriter, Metadata};
+use pep508_rs::PackageName;
 
-use super::metadata::{entry_points, header};
+use super::metadata::{entry_points, header, names_interpreter};
 use super::record::Record;
 use super::zip::{Entry, Method, Zip};
 use super::{EntryPoint, WheelError};
@@ -35,13 +37,13 @@ impl Layout {
         )
     }
 
-    fn scheme(&self, scheme: &str, distribution: &str) -> Option<String> {
+    fn scheme(&self, scheme: &str, name: &PackageName) -> Option<String> {
         let venv = VENV.trim_start_matches('/');
         Some(match scheme {
             "purelib" | "platlib" => self.site_packages(),
             "scripts" => format!("{venv}/bin"),
             "data" => venv.to_owned(),
-            "headers" => format!("{venv}/include/site/python{}/{distribution}", self.python),
+            "headers" => format!("{venv}/include/site/python{}/{name}", self.python),
             _ => return None,
         })
     }
@@ -51,6 +53,7 @@ impl Layout {
 #[derive(Debug)]
 pub struct Wheel {
     zip: Zip,
+    name: PackageName,
     distribution: String,
     version: String,
     dist_info: String,
@@ -63,6 +66,17 @@ struct Placed<'a> {
     entry: &'a Entry,
     target: String,
     script: bool,
+}
+
+impl Placed<'_> {
+    /// Its permission bits.
+    const fn mode(&self) -> u32 {
+        if self.script || self.entry.executable {
+            0o755
+        } else {
+            0o644
+        }
+    }
 }
 
 impl Wheel {
@@ -85,36 +99,42 @@ impl Wheel {
             )));
         };
         let dist_info = dist_info.to_owned();
-        let text = |name: &str| -> Result<Option<String>, WheelError> {
+        let bytes = |name: &str| -> Result<Option<Vec<u8>>, WheelError> {
             let path = format!("{dist_info}/{name}");
-            let Some(entry) = zip.entries.iter().find(|entry| entry.name == path) else {
-                return Ok(None);
-            };
-            let bytes = zip.read(entry, SMALL)?;
-            String::from_utf8(bytes)
-                .map(Some)
-                .map_err(|_| WheelError::format(format!("`{path}` is not UTF-8")))
+            let entry = zip.entries.iter().find(|entry| entry.name == path);
+            entry.map(|entry| zip.read(entry, SMALL)).transpose()
         };
-        let required =
-            |name: &str| text(name)?.ok_or_else(|| WheelError::format(format!("it has no {name}")));
-        let wheel = required("WHEEL")?;
+        let required = |name: &str| {
+            bytes(name)?.ok_or_else(|| WheelError::format(format!("it has no {name}")))
+        };
+        let text = |name: &str, bytes: Vec<u8>| {
+            String::from_utf8(bytes)
+                .map_err(|_| WheelError::format(format!("its {name} is not UTF-8")))
+        };
+        let wheel = text("WHEEL", required("WHEEL")?)?;
         let format = header(&wheel, "Wheel-Version").unwrap_or_default();
         if !format.starts_with("1.") {
             return Err(WheelError::format(format!(
                 "its format has an unknown version: `{format}`"
             )));
         }
-        let metadata = required("METADATA")?;
+        // Old wheels describe themselves in other encodings; what is read here is ASCII in all of them.
+        let metadata = String::from_utf8_lossy(&required("METADATA")?).into_owned();
         let field = |name: &str| {
             let value = header(&metadata, name).map(str::to_owned);
             value.ok_or_else(|| WheelError::format(format!("its METADATA has no {name}")))
         };
         let (distribution, version) = (field("Name")?, field("Version")?);
-        let record = Record::parse(&required("RECORD")?)?;
-        let entry_points =
-            text("entry_points.txt")?.map_or(Ok(Vec::new()), |text| entry_points(&text))?;
+        let name = PackageName::new(distribution.clone())
+            .map_err(|_| WheelError::format(format!("its name is malformed: `{distribution}`")))?;
+        let record = Record::parse(&text("RECORD", required("RECORD")?)?)?;
+        let entry_points = match bytes("entry_points.txt")? {
+            Some(bytes) => entry_points(&text("entry_points.txt", bytes)?)?,
+            None => Vec::new(),
+        };
         Ok(Self {
             zip,
+            name,
             distribution,
             version,
             dist_info,
@@ -144,7 +164,8 @@ impl Wheel {
             .collect())
     }
 
-    /// The Python modules it installs: path relative to the root of the image, and source, sorted by path.
+    /// The Python modules it installs, but for gigantic ones: path relative to the root of the image, and source,
+    /// sorted by path.
     pub fn modules(&self, layout: &Layout) -> Result<Vec<(String, Vec<u8>)>, WheelError> {
         let mut modules = Vec::new();
         let site_packages = layout.site_packages();
@@ -152,7 +173,8 @@ impl Wheel {
             let module = Path::new(&placed.target)
                 .extension()
                 .is_some_and(|extension| extension == "py");
-            if module && placed.target.starts_with(&site_packages) {
+            let fits = placed.entry.size <= SMALL;
+            if module && fits && placed.target.starts_with(&site_packages) {
                 modules.push((placed.target, self.zip.read(placed.entry, SMALL)?));
             }
         }
@@ -171,13 +193,23 @@ impl Wheel {
         let mut record = Record::default();
         let generated = self.generated(layout);
         let record_path = format!("{site_packages}/{}/RECORD", self.dist_info);
+        let mut record_mode = 0o644;
         for placed in self.placed(layout)? {
-            let shadowed = generated.contains_key(&placed.target) || placed.target == record_path;
-            if shadowed || skip.contains(&placed.target) {
+            if placed.target == record_path {
+                record_mode = placed.mode();
                 continue;
             }
-            let row = self.write_file(&placed, layer)?;
-            if self.record.lists(&placed.entry.name) {
+            if generated.contains_key(&placed.target) {
+                continue;
+            }
+            let name = &placed.entry.name;
+            let row = if skip.contains(&placed.target) {
+                let digest = self.record.digest(name);
+                digest.map(|digest| (digest, placed.entry.size))
+            } else {
+                self.write_file(&placed, layer)?
+            };
+            if self.record.lists(name) {
                 record.insert(relative(&placed.target, &site_packages), row);
             }
         }
@@ -198,7 +230,7 @@ impl Wheel {
         }
         record.insert(relative(&record_path, &site_packages), None);
         let text = record.text();
-        let metadata = Metadata::new(0o644, USER_ID);
+        let metadata = Metadata::new(record_mode, USER_ID);
         layer.file(
             record_path.as_bytes(),
             &metadata,
@@ -218,18 +250,13 @@ impl Wheel {
             target,
             script,
         } = placed;
-        let metadata = Metadata::new(
-            if *script || entry.executable {
-                0o755
-            } else {
-                0o644
-            },
-            USER_ID,
-        );
+        let metadata = Metadata::new(placed.mode(), USER_ID);
         let digest = self.record.digest(&entry.name);
         if *script && entry.size <= SMALL {
             let original = self.zip.read(entry, SMALL)?;
-            verify(entry, digest, &original)?;
+            if digest.is_some_and(|digest| digest != Digest::of(&original)) {
+                return Err(differs(entry, "RECORD says"));
+            }
             let content = with_interpreter(original);
             layer.file(
                 target.as_bytes(),
@@ -241,23 +268,14 @@ impl Wheel {
         }
         let mut raw = self.zip.raw(entry)?;
         match entry.method {
-            Method::Stored if entry.size <= SMALL => {
-                let content = self.zip.read(entry, SMALL)?;
-                verify(entry, digest, &content)?;
-                layer.file(
-                    target.as_bytes(),
-                    &metadata,
-                    entry.size,
-                    &mut content.as_slice(),
-                )?;
-            }
             Method::Stored => {
-                let (found, _) = Digest::of_reader(&mut self.zip.raw(entry)?)?;
+                let mut content = CrcReader::new(self.zip.raw(entry)?);
+                let (found, _) = Digest::of_reader(&mut content)?;
+                if content.crc().sum() != entry.crc32 {
+                    return Err(differs(entry, "its archive says"));
+                }
                 if digest.is_some_and(|digest| digest != found) {
-                    return Err(WheelError::format(format!(
-                        "`{}` is not what RECORD says",
-                        entry.name
-                    )));
+                    return Err(differs(entry, "RECORD says"));
                 }
                 layer.file(target.as_bytes(), &metadata, entry.size, &mut raw)?;
             }
@@ -288,7 +306,8 @@ impl Wheel {
     }
 
     fn placed(&self, layout: &Layout) -> Result<Vec<Placed<'_>>, WheelError> {
-        let data = self.dist_info.replace(".dist-info", ".data");
+        let stem = self.dist_info.strip_suffix(".dist-info");
+        let data = format!("{}.data", stem.unwrap_or(&self.dist_info));
         let site_packages = layout.site_packages();
         let mut placed = Vec::with_capacity(self.zip.entries.len());
         for entry in &self.zip.entries {
@@ -301,7 +320,7 @@ impl Wheel {
                 Some(inside) => {
                     let place = inside.split_once('/').and_then(|(scheme, rest)| {
                         Some((
-                            format!("{}/{rest}", layout.scheme(scheme, &self.distribution)?),
+                            format!("{}/{rest}", layout.scheme(scheme, &self.name)?),
                             scheme == "scripts",
                         ))
                     });
@@ -310,6 +329,12 @@ impl Wheel {
                     })?
                 }
             };
+            if is_own(&target) {
+                return Err(WheelError::format(format!(
+                    "`{}` takes the place of a file of the environment",
+                    entry.name
+                )));
+            }
             placed.push(Placed {
                 entry,
                 target,
@@ -320,14 +345,19 @@ impl Wheel {
     }
 }
 
-fn verify(entry: &Entry, expected: Option<Digest>, content: &[u8]) -> Result<(), WheelError> {
-    match expected {
-        Some(expected) if expected != Digest::of(content) => Err(WheelError::format(format!(
-            "`{}` is not what RECORD says",
-            entry.name
-        ))),
-        _ => Ok(()),
-    }
+/// Whether a path belongs to the environment itself, and not to anything that is installed into it.
+fn is_own(target: &str) -> bool {
+    let inside = target
+        .strip_prefix(VENV.trim_start_matches('/'))
+        .and_then(|rest| rest.strip_prefix('/'));
+    inside.is_some_and(|inside| match inside.strip_prefix("bin/") {
+        Some(name) => names_interpreter(name),
+        None => matches!(inside, "pyvenv.cfg" | "bin" | "lib" | "lib64"),
+    })
+}
+
+fn differs(entry: &Entry, from: &str) -> WheelError {
+    WheelError::format(format!("`{}` is not what {from}", entry.name))
 }
 
 /// A script with `#!python` replaced by the environment's interpreter.

@@ -56,6 +56,7 @@ fn entry_point(line: &str) -> Result<EntryPoint, WheelError> {
             .all(|part| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_'))
     };
     if name.is_empty()
+        || names_interpreter(name)
         || name.contains(['/', '\\', '\0'])
         || matches!(name, "." | "..")
         || !identifiers(module)
@@ -68,6 +69,13 @@ fn entry_point(line: &str) -> Result<EntryPoint, WheelError> {
         module: module.to_owned(),
         attribute: attribute.to_owned(),
     })
+}
+
+/// Whether a command would take the place of the interpreter: `python`, `python3`, `python3.11`.
+pub(super) fn names_interpreter(command: &str) -> bool {
+    command
+        .strip_prefix("python")
+        .is_some_and(|version| version.chars().all(|c| c.is_ascii_digit() || c == '.'))
 }
 
 impl EntryPoint {
@@ -100,7 +108,13 @@ mod tests {
         );
         assert!(found[1].script("/p").contains("from pkg.cli import main\n"));
         assert!(found[1].script("/p").contains("sys.exit(main.run())"));
-        for hostile in ["../x = a:b", "x = a", "x = a;import os:b", "x = a:b()"] {
+        for hostile in [
+            "../x = a:b",
+            "python3 = a:b",
+            "x = a",
+            "x = a;import os:b",
+            "x = a:b()",
+        ] {
             assert!(
                 entry_points(&format!("[console_scripts]\n{hostile}")).is_err(),
                 "{hostile}"

@@ -6,6 +6,9 @@ mod metadata;
 mod record;
 mod zip;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::WheelError;
 pub use install::{Layout, Wheel, extract};
 pub use metadata::EntryPoint;
