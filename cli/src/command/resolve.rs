@@ -31,11 +31,11 @@ pub(crate) fn resolve_targets(
         let message = "`--via` says how Python files are read, and this version reads none";
         return Err(BuildError::input(message).hint("leave it out"));
     }
-    let named = args
+    let chosen = args
         .deployment
         .as_deref()
         .or_else(|| cx.variable(env::DEPLOYMENT));
-    let deployment = cx.project.deployment(named)?;
+    let deployment = cx.project.deployment(chosen)?;
     cx.project
         .targets(names)?
         .into_iter()
