@@ -37,7 +37,7 @@ pub struct BuildPlan {
     /// Packages to install when a container starts. Not in the digest, as in flytekit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runtime_packages: Vec<String>,
-    /// Helper images of builders that use some.
+    /// Helper images of builders that use some. Not in the digest: they say how, not what.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub helper_images: BTreeMap<String, String>,
     /// Version of CUDA to install.
@@ -193,7 +193,8 @@ impl BuildPlan {
     /// The plan's digest: equal for equal images, and nothing else.
     ///
     /// Every value is framed by its length. Platforms, base, interpreter, steps, entrypoint, environment,
-    /// files and locks are in it. Runtime packages are not, nor is the name under which the image is known.
+    /// files and locks are in it. Runtime packages and helper images are not, nor is the name under which the
+    /// image is known.
     pub fn digest(&self) -> Digest {
         let mut hash = Framed::new("imagespec plan");
         hash.number(self.format.into());
@@ -218,9 +219,6 @@ impl BuildPlan {
         let env: BTreeMap<_, _> = self.env.iter().collect();
         hash.list(env, |hash, (name, value)| {
             hash.text(name).text(value);
-        });
-        hash.list(&self.helper_images, |hash, (name, image)| {
-            hash.text(name).text(image);
         });
         for version in [&self.cuda, &self.cudnn] {
             hash.option(version.as_deref(), |hash, version| {
@@ -257,6 +255,9 @@ impl BuildPlan {
         for step in &self.steps {
             let (capability, field) = match step {
                 Step::AptPackages { .. } => (Capability::AptPackages, "apt_packages"),
+                Step::CondaPackages { packages, .. } if packages.is_empty() => {
+                    (Capability::CondaPackages, "conda_channels")
+                }
                 Step::CondaPackages { .. } => (Capability::CondaPackages, "conda_packages"),
                 Step::PythonPackages {
                     requirements: Some(_),
@@ -313,6 +314,7 @@ impl Step {
     pub fn field(&self) -> &str {
         match self {
             Self::AptPackages { .. } => "apt_packages",
+            Self::CondaPackages { packages, .. } if packages.is_empty() => "conda_channels",
             Self::CondaPackages { .. } => "conda_packages",
             Self::PythonPackages {
                 requirements: Some(_),

@@ -1,10 +1,11 @@
 //! The declaration of an image, exactly as a person wrote it: nothing filled in, nothing checked beyond
 //! its shape.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use indexmap::IndexMap;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -144,6 +145,7 @@ pub const FIELDS: [&str; 29] = [
 /// What an image starts from.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(deny_unknown_fields)]
 pub enum BaseImage {
     /// A reference: `debian:bookworm-slim`.
     Reference(String),
@@ -242,7 +244,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rewound<A> {
 }
 
 /// Which files of `source_root` are copied into the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceCopyMode {
     /// Those of the modules that are loaded; only where Python code runs.
@@ -256,6 +258,28 @@ pub enum SourceCopyMode {
 impl SourceCopyMode {
     /// The accepted names, in any case.
     pub const NAMES: [&'static str; 3] = ["loaded_modules", "all", "no_copy"];
+}
+
+impl JsonSchema for SourceCopyMode {
+    fn schema_name() -> Cow<'static, str> {
+        "SourceCopyMode".into()
+    }
+
+    /// The names, for editors to offer, or the same in any case: regular expressions of JSON Schema have no
+    /// switch for that.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let any_case = |name: &str| {
+            name.chars()
+                .flat_map(|c| ['[', c.to_ascii_uppercase(), c, ']'])
+                .collect::<String>()
+        };
+        let pattern = format!("^({})$", Self::NAMES.map(any_case).join("|"));
+        json_schema!({
+            "description": "Which files of `source_root` are copied into the image: all that the ignore rules leave, none, or those of the modules that Python has loaded.",
+            "type": "string",
+            "anyOf": [{ "enum": Self::NAMES }, { "pattern": pattern }],
+        })
+    }
 }
 
 impl<'de> Deserialize<'de> for SourceCopyMode {

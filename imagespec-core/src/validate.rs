@@ -15,13 +15,15 @@ pub fn validate(spec: &ImageSpec) -> Result<(), BuildError> {
         python_version(version)?;
     }
     env(spec)?;
+    command_lines(spec)?;
     copies(spec)?;
     python(spec)?;
     if let Some(format) = &spec.tag_format {
         format_tag(format, "0")?;
     }
     for (source, target) in spec.pip_secret_mounts.iter().flatten() {
-        if source.is_empty() || !target.starts_with('/') {
+        let rooted = target.starts_with('/') && !target.split('/').any(|part| part == "..");
+        if source.is_empty() || !rooted || target.contains('\0') {
             let message = format!(
                 "expected a file and an absolute path it is mounted at: `{source}`, `{target}`"
             );
@@ -70,7 +72,7 @@ pub fn registry_name(registry: &str) -> Result<(), BuildError> {
 
 /// Refuses a name that no repository can have: lower-case components of letters and digits, joined by `.`, `_`,
 /// `__` or dashes (distribution reference grammar, "path-component").
-fn image_name(name: &str) -> Result<(), BuildError> {
+pub(crate) fn image_name(name: &str) -> Result<(), BuildError> {
     let component = |part: &str| {
         let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
         edge(part.chars().next())
@@ -112,12 +114,33 @@ fn env(spec: &ImageSpec) -> Result<(), BuildError> {
     Ok(())
 }
 
+/// Programs cannot be given NUL.
+fn command_lines(spec: &ImageSpec) -> Result<(), BuildError> {
+    let lists = [
+        ("entrypoint", &spec.entrypoint),
+        ("commands", &spec.commands),
+    ];
+    for (field, lines) in lists {
+        if let Some(line) = lines.iter().flatten().find(|line| line.contains('\0')) {
+            let message = format!("`{field}` holds a NUL: `{}`", line.escape_debug());
+            return Err(BuildError::input(message).field(field));
+        }
+    }
+    Ok(())
+}
+
 fn copies(spec: &ImageSpec) -> Result<(), BuildError> {
     for path in spec.copy.iter().flatten() {
+        if path.trim().is_empty() || path.contains('\0') {
+            let message = format!("expected a path in `copy`: `{}`", path.escape_debug());
+            return Err(BuildError::input(message).field("copy"));
+        }
         if path.starts_with('/') || path.split('/').any(|part| part == "..") {
             let message =
                 format!("absolute paths or paths with `..` are not allowed in `copy`: `{path}`");
-            return Err(BuildError::input(message).field("copy"));
+            return Err(BuildError::input(message)
+                .field("copy")
+                .hint("paths start at the folder that `copy` is relative to; `-C` changes it"));
         }
     }
     let mode = spec.source_copy_mode;
@@ -159,18 +182,19 @@ fn python(spec: &ImageSpec) -> Result<(), BuildError> {
                 .field(field),
         );
     }
-    for package in spec
-        .packages
-        .iter()
-        .chain(&spec.apt_packages)
-        .chain(&spec.runtime_packages)
-        .flatten()
-    {
-        if package.trim().is_empty() || package.contains(['\n', '\0']) || package.starts_with('-') {
-            return Err(
-                BuildError::input(format!("expected the name of a package: `{package}`"))
-                    .field("packages"),
-            );
+    let lists = [
+        ("packages", &spec.packages),
+        ("apt_packages", &spec.apt_packages),
+        ("conda_packages", &spec.conda_packages),
+        ("runtime_packages", &spec.runtime_packages),
+    ];
+    for (field, packages) in lists {
+        for package in packages.iter().flatten() {
+            let blank = package.trim().is_empty() || package.contains(['\n', '\r', '\0']);
+            if blank || package.starts_with('-') {
+                let message = format!("expected the name of a package: `{package}`");
+                return Err(BuildError::input(message).field(field));
+            }
         }
     }
     Ok(())

@@ -28,8 +28,9 @@ impl DockerIgnore {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let lines = text
             .lines()
+            .filter(|line| !line.starts_with('#'))
             .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+            .filter(|line| !line.is_empty());
         let patterns = lines.filter_map(|line| {
             let (exception, glob) = line
                 .strip_prefix('!')
@@ -38,9 +39,10 @@ impl DockerIgnore {
             for part in glob.split('/') {
                 match part {
                     "" | "." => {}
-                    ".." => {
+                    ".." if parts.last().is_some_and(|last| *last != "..") => {
                         parts.pop();
                     }
+                    ".." if glob.starts_with('/') => {}
                     part => parts.push(part),
                 }
             }

@@ -38,12 +38,7 @@ impl GitIgnore {
             format!("{below}/")
         };
         let git = git_dir(top);
-        let tracked = git
-            .as_deref()
-            .and_then(|git| fs_err::read(git.join("index")).ok());
-        let tracked = tracked
-            .and_then(|bytes| index::tracked(&bytes))
-            .unwrap_or_default();
+        let tracked = git.as_deref().map(tracked).transpose()?.unwrap_or_default();
         let mut ignore = Self {
             top: top.to_path_buf(),
             prefix,
@@ -128,6 +123,26 @@ impl GitIgnore {
             }
         }
     }
+}
+
+/// The paths that a work tree tracks; none before its first `git add`.
+fn tracked(git: &Path) -> io::Result<BTreeSet<String>> {
+    let file = git.join("index");
+    let bytes = match fs_err::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        read => read?,
+    };
+    let config = fs_err::read_to_string(common_dir(git).join("config")).unwrap_or_default();
+    let long = config.lines().any(|line| {
+        line.split_once('=').is_some_and(|(key, value)| {
+            key.trim().eq_ignore_ascii_case("objectformat") && value.trim() == "sha256"
+        })
+    });
+    // Guessing that nothing is tracked would leave files out of the image without a word.
+    index::tracked(&bytes, if long { 32 } else { 20 }).ok_or_else(|| {
+        let message = format!("git's index cannot be read: `{}`", file.display());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
 }
 
 /// The folder of a work tree's own git data: `.git`, or where a file of that name points.

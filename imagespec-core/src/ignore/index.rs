@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-/// The tracked paths, relative to the top of the work tree, or `None` where the bytes are no index.
-pub(super) fn tracked(bytes: &[u8]) -> Option<BTreeSet<String>> {
+/// The tracked paths, relative to the top of the work tree, or `None` where the bytes are no index. `hash` is the
+/// length of the repository's object names in bytes: 20 or 32.
+pub(super) fn tracked(bytes: &[u8], hash: usize) -> Option<BTreeSet<String>> {
     let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let version = number(4)?;
     if bytes.get(..4)? != b"DIRC" || !(2..=4).contains(&version) {
@@ -14,9 +15,10 @@ pub(super) fn tracked(bytes: &[u8]) -> Option<BTreeSet<String>> {
     let mut previous: Vec<u8> = Vec::new();
     for _ in 0..number(8)? {
         let start = at;
-        let flags = u16::from_be_bytes(bytes.get(start + 60..start + 62)?.try_into().ok()?);
-        at = start
-            + 62
+        let named = start + 40 + hash;
+        let flags = u16::from_be_bytes(bytes.get(named..named + 2)?.try_into().ok()?);
+        at = named
+            + 2
             + if version >= 3 && flags & 0x4000 != 0 {
                 2
             } else {
@@ -59,9 +61,9 @@ fn offset(bytes: &[u8]) -> Option<(usize, &[u8])> {
 mod tests {
     use super::*;
 
-    fn entry(path: &[u8], flags: u16, padded: bool) -> Vec<u8> {
-        let mut bytes = vec![0; 60];
-        bytes.extend(flags.to_be_bytes());
+    fn entry(path: &[u8], hash: usize, padded: bool) -> Vec<u8> {
+        let mut bytes = vec![0; 40 + hash];
+        bytes.extend([0, 0]);
         bytes.extend(path);
         bytes.push(0);
         if padded {
@@ -73,17 +75,19 @@ mod tests {
     #[test]
     fn plain_and_compressed_indexes_are_read() {
         let head = |version: u8| [b"DIRC".as_slice(), &[0, 0, 0, version, 0, 0, 0, 2]].concat();
-        let plain = [head(2), entry(b"a/b.py", 0, true), entry(b"a/c", 0, true)].concat();
+        let plain = [head(2), entry(b"a/b.py", 20, true), entry(b"a/c", 20, true)].concat();
         let expected = BTreeSet::from(["a/b.py".to_owned(), "a/c".to_owned()]);
-        assert_eq!(tracked(&plain), Some(expected.clone()));
+        assert_eq!(tracked(&plain, 20), Some(expected.clone()));
         let packed = [
             head(4),
-            entry(b"\0a/b.py", 0, false),
-            entry(b"\x04c", 0, false),
+            entry(b"\0a/b.py", 20, false),
+            entry(b"\x04c", 20, false),
         ]
         .concat();
-        assert_eq!(tracked(&packed), Some(expected));
-        assert_eq!(tracked(b"DIRC\0\0\0\x09\0\0\0\0"), None);
-        assert_eq!(tracked(&plain[..40]), None);
+        assert_eq!(tracked(&packed, 20), Some(expected.clone()));
+        let long = [head(2), entry(b"a/b.py", 32, true), entry(b"a/c", 32, true)].concat();
+        assert_eq!(tracked(&long, 32), Some(expected));
+        assert_eq!(tracked(b"DIRC\0\0\0\x09\0\0\0\0", 20), None);
+        assert_eq!(tracked(&plain[..40], 20), None);
     }
 }

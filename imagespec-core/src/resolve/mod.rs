@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::context::{Destination, SecretMount};
 use crate::deployment::Deployment;
 use crate::error::BuildError;
-use crate::files::ResolvedFiles;
+use crate::files::{DigestCache, ResolvedFiles};
 use crate::plan::{Base, BuildPlan, PLAN_FORMAT, Python, Step};
 use crate::platform::Platform;
 use crate::spec::{BaseImage, ImageSpec};
@@ -68,7 +68,18 @@ pub struct Resolved {
 
 /// Resolves a spec. All reading of files happens here.
 pub fn resolve(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<Resolved, BuildError> {
+    resolve_with(spec, cx, &DigestCache::default())
+}
+
+/// As [`resolve`], with the digests of files that earlier runs have read. Saving what is learned is up to the
+/// caller.
+pub fn resolve_with(
+    spec: &ImageSpec,
+    cx: &ResolveContext<'_>,
+    cache: &DigestCache,
+) -> Result<Resolved, BuildError> {
     validate::validate(spec)?;
+    validate::image_name(spec.name.as_deref().unwrap_or(cx.default_name))?;
     let scheme = cx
         .tag_scheme
         .or(cx.deployment.tag_scheme)
@@ -80,7 +91,7 @@ pub fn resolve(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<Resolved, Bu
         .hint("leave out `--tag-scheme`, and `tag_scheme` of the deployment"));
     }
     let mut files = ResolvedFiles::default();
-    let mut inputs = sources::Inputs::new(cx, &mut files);
+    let mut inputs = sources::Inputs::new(cx, cache, &mut files);
     let mut steps = Vec::new();
     if let Some(packages) = spec
         .apt_packages
@@ -92,12 +103,10 @@ pub fn resolve(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<Resolved, Bu
         packages.dedup();
         steps.push(Step::AptPackages { packages });
     }
-    if spec.conda_packages.is_some() || spec.conda_channels.is_some() {
-        let (packages, channels) = (spec.conda_packages.clone(), spec.conda_channels.clone());
-        steps.push(Step::CondaPackages {
-            packages: packages.unwrap_or_default(),
-            channels: channels.unwrap_or_default(),
-        });
+    let packages = spec.conda_packages.clone().unwrap_or_default();
+    let channels = spec.conda_channels.clone().unwrap_or_default();
+    if !packages.is_empty() || !channels.is_empty() {
+        steps.push(Step::CondaPackages { packages, channels });
     }
     steps.extend(python::packages(spec, cx, &mut inputs)?);
     steps.extend(sources::source_root(spec, &mut inputs)?);
@@ -192,7 +201,8 @@ fn base(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<Base, BuildError> {
             suite: python::suite(spec)?.to_owned(),
         }),
         (Some(BaseImage::Reference(reference)), _) if reference.trim().is_empty() => {
-            Err(BuildError::input("expected the reference of an image: ``").field("base_image"))
+            let message = format!("expected the reference of an image: `{reference}`");
+            Err(BuildError::input(message).field("base_image"))
         }
         (Some(BaseImage::Reference(reference)), _) => Ok(Base::Reference {
             reference: reference.clone(),

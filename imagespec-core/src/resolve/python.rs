@@ -105,7 +105,9 @@ fn requirements(path: &str, inputs: &mut Inputs<'_>) -> Result<Requirements, Bui
     let bytes = inputs.read("requirements", path, LIMIT)?;
     let mut pyproject = None;
     match kind {
-        RequirementsKind::RequirementsTxt => includes(&bytes, &folder, "python", inputs, 0)?,
+        RequirementsKind::RequirementsTxt => {
+            includes(&bytes, &folder, &mut vec![name.to_owned()], inputs)?;
+        }
         RequirementsKind::Pyproject => pyproject = Some(context.clone()),
         RequirementsKind::UvLock | RequirementsKind::PoetryLock => {
             let sibling = format!("{folder}pyproject.toml");
@@ -128,66 +130,94 @@ fn requirements(path: &str, inputs: &mut Inputs<'_>) -> Result<Requirements, Bui
     })
 }
 
-/// Takes along what a requirements file includes with `-r` and `-c`.
+/// Takes along what a requirements file includes with `-r` and `-c`. `around` are the files that lead to this
+/// one, which is the last, relative to the folder of the first.
 fn includes(
     bytes: &[u8],
     folder: &str,
-    context: &str,
+    around: &mut Vec<String>,
     inputs: &mut Inputs<'_>,
-    depth: usize,
 ) -> Result<(), BuildError> {
     let text = String::from_utf8_lossy(bytes).into_owned();
-    for line in text.lines().map(str::trim) {
-        let options = ["--requirement", "--constraint", "-r", "-c"];
-        let Some(rest) = options.iter().find_map(|option| line.strip_prefix(option)) else {
-            continue;
+    for included in text.lines().filter_map(included) {
+        let refused = |problem: &str| {
+            BuildError::input(format!("a requirements file {problem}: `{included}`"))
+                .field("requirements")
         };
-        let included = rest
-            .trim_start_matches(['=', ' ', '\t'])
-            .split(" #")
-            .next()
-            .unwrap_or_default()
-            .trim();
-        if included.is_empty()
-            || included.contains("://")
-            || rest.starts_with(char::is_alphanumeric)
-        {
-            continue;
-        }
-        let outside = included.starts_with('/') || included.split('/').any(|part| part == "..");
-        if outside || depth == DEPTH {
-            let problem = if outside {
-                "is outside the folder of its file"
-            } else {
-                "is included too deeply"
-            };
+        if included.starts_with('/') || included.split('/').any(|part| part == "..") {
             return Err(
-                BuildError::input(format!("a requirements file {problem}: `{included}`"))
-                    .field("requirements"),
+                refused("is outside the folder of the file that includes it").hint(
+                    "name the topmost file in `requirements`, and include the others from there",
+                ),
             );
         }
-        let path = format!("{context}/{included}");
-        if inputs.has(&path) {
+        let above = around
+            .last()
+            .and_then(|file| file.rsplit_once('/'))
+            .map_or(String::new(), |(above, _)| format!("{above}/"));
+        let parts = included
+            .split('/')
+            .filter(|part| !matches!(*part, "" | "."));
+        let path = format!("{above}{}", parts.collect::<Vec<_>>().join("/"));
+        if around.contains(&path) {
+            return Err(refused("includes itself"));
+        }
+        if around.len() == DEPTH {
+            return Err(refused("is included too deeply"));
+        }
+        let context = format!("python/{path}");
+        if inputs.has(&context) {
             continue;
         }
-        let bytes = inputs.read("requirements", &format!("{folder}{included}"), LIMIT)?;
-        inputs.insert(path.clone(), bytes.clone());
-        let inner = included.rfind('/').map_or("", |slash| &included[..=slash]);
-        let parent = path.rsplit_once('/').map_or(context, |(parent, _)| parent);
-        includes(
-            &bytes,
-            &format!("{folder}{inner}"),
-            parent,
-            inputs,
-            depth + 1,
-        )?;
+        let bytes = inputs.read("requirements", &format!("{folder}{path}"), LIMIT)?;
+        inputs.insert(context, bytes.clone());
+        around.push(path);
+        includes(&bytes, folder, around, inputs)?;
+        around.pop();
     }
     Ok(())
+}
+
+/// The file that a line of a requirements file includes, as pip reads it: `-r FILE`, `-rFILE`,
+/// `--requirement=FILE`, and the same for constraints. URLs are left to the resolver.
+fn included(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let long = ["--requirement", "--constraint"]
+        .into_iter()
+        .find_map(|option| line.strip_prefix(option))
+        .filter(|rest| rest.starts_with(['=', ' ', '\t']));
+    let rest = long.or_else(|| line.strip_prefix("-r").or_else(|| line.strip_prefix("-c")))?;
+    let file = rest.trim_start_matches(['=', ' ', '\t']);
+    let comment = file.find(" #").or_else(|| file.find("\t#"));
+    let file = comment.map_or(file, |at| &file[..at]).trim();
+    (!file.is_empty() && !file.contains("://")).then_some(file)
 }
 
 impl Resolved {
     /// Name of the image, without registry and tag.
     pub fn name(&self) -> &str {
         &self.destination.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::included;
+
+    #[test]
+    fn includes_are_read_as_pip_reads_them() {
+        for (line, expected) in [
+            ("-r base.txt", Some("base.txt")),
+            ("  -rbase.txt", Some("base.txt")),
+            ("-c a/b.txt  # why", Some("a/b.txt")),
+            ("--requirement=base.txt", Some("base.txt")),
+            ("--constraint base.txt", Some("base.txt")),
+            ("--require-hashes", None),
+            ("-r https://host.example/base.txt", None),
+            ("requests", None),
+            ("# -r base.txt", None),
+        ] {
+            assert_eq!(included(line), expected, "{line}");
+        }
     }
 }

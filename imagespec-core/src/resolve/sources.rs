@@ -9,7 +9,7 @@ use crate::context::ContextFiles as _;
 use crate::contract::WORKDIR;
 use crate::digest::Digest;
 use crate::error::BuildError;
-use crate::files::{self, ResolvedFiles};
+use crate::files::{self, DigestCache, ResolvedFiles};
 use crate::ignore::Ignore;
 use crate::plan::{ContextEntry, Step};
 use crate::spec::{ImageSpec, SourceCopyMode};
@@ -17,14 +17,20 @@ use crate::spec::{ImageSpec, SourceCopyMode};
 /// The build context in the making.
 pub(super) struct Inputs<'a> {
     cx: &'a ResolveContext<'a>,
+    cache: &'a DigestCache,
     files: &'a mut ResolvedFiles,
     entries: BTreeMap<String, ContextEntry>,
 }
 
 impl<'a> Inputs<'a> {
-    pub(super) fn new(cx: &'a ResolveContext<'a>, files: &'a mut ResolvedFiles) -> Self {
+    pub(super) fn new(
+        cx: &'a ResolveContext<'a>,
+        cache: &'a DigestCache,
+        files: &'a mut ResolvedFiles,
+    ) -> Self {
         Self {
             cx,
+            cache,
             files,
             entries: BTreeMap::new(),
         }
@@ -108,7 +114,8 @@ impl<'a> Inputs<'a> {
         context: &str,
         found: Vec<files::Found>,
     ) -> Result<(), BuildError> {
-        let entries = files::digest(&found).map_err(|error| unreadable(field, context, &error))?;
+        let entries = files::digest(&found, self.cache)
+            .map_err(|error| unreadable(field, context, &error))?;
         for (found, entry) in found.into_iter().zip(entries) {
             let path = format!("{context}/{}", found.path);
             if let ContextEntry::File { digest, .. } = &entry {

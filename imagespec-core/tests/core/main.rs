@@ -1,0 +1,8 @@
+//! What a declaration means: from spec to plan, over real files.
+
+mod errors;
+mod ignore;
+mod plan;
+mod spec;
+mod support;
+mod tag;
