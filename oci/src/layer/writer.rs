@@ -14,8 +14,9 @@ use super::header::{BLOCK, Device, Entry, Metadata, encode};
 use super::path::{Kind, Paths, check, shown};
 
 /// From how many deflated bytes on an entry becomes a member of its own. Below, its header and its lost
-/// context cost more than compressing it again.
-const PASS_FROM: u64 = 4096;
+/// context cost more than compressing it again: from 4 KiB on, a layer of setuptools is 8 % larger than as one
+/// member, from 12 KiB on 1.7 %; numpy, scipy and pyarrow take a sixth longer to write with the latter.
+const PASS_FROM: u64 = 12 * 1024;
 const BUFFER: usize = 64 * 1024;
 
 /// Writes a layer: a tar stream whose bytes depend on nothing but its entries, compressed and digested on the
