@@ -85,6 +85,7 @@ async fn build(
         },
         fallback: None,
         base: None,
+        push: true,
     };
     let options = Options {
         jobs: 1,
