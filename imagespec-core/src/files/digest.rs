@@ -1,58 +1,69 @@
 //! Digests of what was found.
 
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 
-use super::cache::DigestCache;
+use super::cache::{DigestCache, Stamp};
 use super::walk::{Found, Kind};
 use crate::plan::ContextEntry;
+
+/// How many files a thread takes at a time.
+const SHARE: usize = 64;
+/// The most threads, which compete for one disk.
+const THREADS: usize = 8;
 
 /// What was found, as entries of a build context in the same order. Files are digested in parallel,
 /// and not read at all where `cache` knows them.
 pub fn digest(found: &[Found], cache: &DigestCache) -> io::Result<Vec<ContextEntry>> {
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(8);
-    let threads = if found.len() < 64 { 1 } else { threads };
+    let shares: Vec<_> = found.chunks(SHARE).collect();
     let next = AtomicUsize::new(0);
-    let entries = Mutex::new(vec![ContextEntry::Directory; found.len()]);
-    let work = || -> io::Result<()> {
+    let work = || -> io::Result<Vec<(usize, Vec<ContextEntry>)>> {
+        let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(found) = found.get(index) else {
-                return Ok(());
+            let Some(share) = shares.get(index) else {
+                return Ok(done);
             };
-            let entry = entry(found, cache)?;
-            if let Ok(mut entries) = entries.lock() {
-                entries[index] = entry;
-            }
+            let entries = share.iter().map(|found| entry(found, cache));
+            done.push((index, entries.collect::<io::Result<_>>()?));
         }
     };
-    std::thread::scope(|scope| {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(THREADS).min(shares.len());
+    let mut done = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut result = work();
-        for other in others {
-            let other = other
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
-            result = result.and(other);
-        }
-        result
+        let mine = work();
+        others.into_iter().map(joined).fold(mine, |all, other| {
+            let mut all = all?;
+            all.extend(other?);
+            Ok(all)
+        })
     })?;
-    entries
-        .into_inner()
-        .map_err(|_| io::Error::other("a thread panicked"))
+    done.sort_unstable_by_key(|(index, _)| *index);
+    Ok(done.into_iter().flat_map(|(_, entries)| entries).collect())
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> io::Result<T> {
+    let panicked = |_| Err(io::Error::other("a thread panicked"));
+    thread.join().unwrap_or_else(panicked)
 }
 
 fn entry(found: &Found, cache: &DigestCache) -> io::Result<ContextEntry> {
     Ok(match &found.kind {
-        Kind::File { executable, stamp } => {
+        Kind::File => {
+            let metadata = fs_err::symlink_metadata(&found.host)?;
+            #[cfg(unix)]
+            let executable =
+                std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o100 != 0;
+            #[cfg(not(unix))]
+            let executable = false;
+            let stamp = Stamp::of(&metadata);
             let (digest, size) = cache.digest(&found.host, stamp.as_ref())?;
             ContextEntry::File {
                 digest,
                 size,
-                executable: *executable,
+                executable,
             }
         }
         Kind::Symlink { target } => ContextEntry::Symlink {

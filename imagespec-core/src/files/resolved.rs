@@ -26,6 +26,13 @@ impl ResolvedFiles {
         self.0.insert(path, Content::Memory(bytes));
     }
 
+    /// Adds files on disk, each with a digest that is checked when it is read again.
+    pub fn extend_files(&mut self, files: impl IntoIterator<Item = (String, PathBuf, Digest)>) {
+        let content = |(path, host, digest)| (path, Content::Disk(host, digest));
+        // Collecting what is sorted and merging it takes linear time, inserting it does not.
+        self.0.append(&mut files.into_iter().map(content).collect());
+    }
+
     /// Adds a file on disk, of a digest that is checked when it is read again.
     pub fn insert_file(&mut self, path: String, host: PathBuf, digest: Digest) {
         self.0.insert(path, Content::Disk(host, digest));

@@ -1,9 +1,9 @@
 //! Which files are below a folder.
 
+use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::cache::Stamp;
 use crate::ignore::{Ignore, Verdict};
 
 /// The most files a source folder may have.
@@ -21,13 +21,8 @@ pub struct Found {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    File {
-        executable: bool,
-        stamp: Option<Stamp>,
-    },
-    Symlink {
-        target: String,
-    },
+    File,
+    Symlink { target: String },
     Directory,
 }
 
@@ -71,7 +66,8 @@ impl Walk<'_> {
             } else {
                 format!("{folder}/{name}")
             };
-            let is_folder = entry.file_type()?.is_dir();
+            let kind = entry.file_type()?;
+            let is_folder = kind.is_dir();
             if self
                 .ignore
                 .as_ref()
@@ -81,7 +77,7 @@ impl Walk<'_> {
             }
             if is_folder {
                 self.folder(&path)?;
-            } else if let Some(found) = found(path, entry.path())? {
+            } else if let Some(found) = of_type(path, entry.path(), kind)? {
                 self.found.push(found);
             }
             if self.found.len() > MOST {
@@ -103,30 +99,25 @@ impl Walk<'_> {
     }
 }
 
-/// A file or link at `host`, known as `path`.
+/// A file or link at `host`, known as `path`; none for a socket, a device, or a link that leads nowhere.
 pub fn found(path: String, host: PathBuf) -> io::Result<Option<Found>> {
-    let metadata = fs_err::symlink_metadata(&host)?;
-    let kind = if metadata.is_symlink() {
+    let kind = fs_err::symlink_metadata(&host)?.file_type();
+    of_type(path, host, kind)
+}
+
+fn of_type(path: String, host: PathBuf, kind: FileType) -> io::Result<Option<Found>> {
+    let kind = if kind.is_symlink() {
         if !host.exists() {
             return Ok(None);
         }
         let target = fs_err::read_link(&host)?.into_os_string().into_string();
-        Kind::Symlink {
-            target: target.map_err(|_| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the target of a link is not UTF-8",
-                )
-            })?,
-        }
-    } else if metadata.is_file() {
-        #[cfg(unix)]
-        let executable =
-            std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o100 != 0;
-        #[cfg(not(unix))]
-        let executable = false;
-        let stamp = Stamp::of(&metadata);
-        Kind::File { executable, stamp }
+        let target = target.map_err(|_| {
+            let message = format!("the target of a link is not UTF-8: `{}`", host.display());
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        })?;
+        Kind::Symlink { target }
+    } else if kind.is_file() {
+        Kind::File
     } else {
         return Ok(None);
     };

@@ -116,13 +116,16 @@ impl<'a> Inputs<'a> {
     ) -> Result<(), BuildError> {
         let entries = files::digest(&found, self.cache)
             .map_err(|error| unreadable(field, context, &error))?;
-        for (found, entry) in found.into_iter().zip(entries) {
+        let mut hosts = Vec::with_capacity(entries.len());
+        let added = found.into_iter().zip(entries).map(|(found, entry)| {
             let path = format!("{context}/{}", found.path);
             if let ContextEntry::File { digest, .. } = &entry {
-                self.files.insert_file(path.clone(), found.host, *digest);
+                hosts.push((path.clone(), found.host, *digest));
             }
-            self.entries.insert(path, entry);
-        }
+            (path, entry)
+        });
+        self.entries.append(&mut added.collect());
+        self.files.extend_files(hosts);
         Ok(())
     }
 }

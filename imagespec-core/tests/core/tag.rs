@@ -9,6 +9,8 @@ use imagespec_core::resolve::{ResolveContext, resolve};
 use imagespec_core::spec::FIELDS;
 use serde_json::{Value, json};
 
+type Change = fn(&Path);
+
 const FILES: [(&str, &str); 7] = [
     ("app/main.py", "print('hello')"),
     ("app/pkg/mod.py", "x = 1"),
@@ -158,24 +160,24 @@ fn of_a_mode_only_the_owner_s_right_to_execute_counts() {
 
 #[test]
 fn content_and_path_of_every_file_count() {
-    let changes: [(&str, &dyn Fn(&Path)); 7] = [
-        ("content", &|folder| {
-            write(folder, "app/main.py", "print('hullo')")
+    let changes: [(&str, Change); 7] = [
+        ("content", |folder| {
+            write(folder, "app/main.py", "print('hullo')");
         }),
-        ("another file", &|folder| write(folder, "app/new.py", "")),
-        ("a file gone", &|folder| {
-            fs_err::remove_file(folder.join("app/main.py")).expect("removed")
+        ("another file", |folder| write(folder, "app/new.py", "")),
+        ("a file gone", |folder| {
+            fs_err::remove_file(folder.join("app/main.py")).expect("removed");
         }),
-        ("path", &|folder| {
+        ("path", |folder| {
             fs_err::rename(folder.join("app/pkg"), folder.join("app/pkh")).expect("moved");
         }),
-        ("requirements", &|folder| {
-            write(folder, "requirements.txt", "requests\n-r base.txt\n#\n")
+        ("requirements", |folder| {
+            write(folder, "requirements.txt", "requests\n-r base.txt\n#\n");
         }),
-        ("included requirements", &|folder| {
-            write(folder, "base.txt", "idna>3\n")
+        ("included requirements", |folder| {
+            write(folder, "base.txt", "idna>3\n");
         }),
-        ("copied file", &|folder| write(folder, "data/a.txt", "b")),
+        ("copied file", |folder| write(folder, "data/a.txt", "b")),
     ];
     for (what, change) in changes {
         let folder = folder(&FILES);
