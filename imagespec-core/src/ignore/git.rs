@@ -1,7 +1,7 @@
 //! What git ignores: `.gitignore` of every folder from the top of the work tree down, `.git/info/exclude`, and
 //! never a file that is tracked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,8 @@ pub(super) struct GitIgnore {
     tracked: BTreeSet<String>,
     /// Rules by the folder they are in, relative to the top; the empty folder's include `info/exclude`.
     rules: BTreeMap<String, Gitignore>,
+    /// Folders that are ignored, and looked into all the same because something in them is tracked.
+    ignored: HashSet<String>,
 }
 
 impl GitIgnore {
@@ -44,6 +46,7 @@ impl GitIgnore {
             prefix,
             tracked,
             rules: BTreeMap::new(),
+            ignored: HashSet::new(),
         };
         let mut builder = GitignoreBuilder::new(top);
         // Rules that cannot be read are rules that are not there, as for git.
@@ -71,6 +74,9 @@ impl GitIgnore {
     }
 
     fn read(&mut self, folder: &str) {
+        if self.inside_ignored(folder) || self.matches(folder, true) {
+            self.ignored.insert(folder.to_owned());
+        }
         let file = self.top.join(folder).join(".gitignore");
         if self.rules.contains_key(folder) || !file.is_file() {
             return;
@@ -98,12 +104,13 @@ impl GitIgnore {
             return false;
         }
         // Nothing below an ignored folder can be included again.
-        let folders = path
-            .match_indices('/')
-            .map(|(index, _)| (&path[..index], true));
-        folders
-            .chain([(path.as_str(), folder)])
-            .any(|(path, folder)| self.matches(path, folder))
+        self.inside_ignored(&path) || self.matches(&path, folder)
+    }
+
+    /// Whether the folder that a path is in, which has been entered, is ignored.
+    fn inside_ignored(&self, path: &str) -> bool {
+        let around = path.rsplit_once('/');
+        !self.ignored.is_empty() && around.is_some_and(|(around, _)| self.ignored.contains(around))
     }
 
     /// What the rules nearest to a path say of it alone.
