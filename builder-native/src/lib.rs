@@ -8,6 +8,7 @@ mod bytecode;
 mod deliver;
 mod exec;
 mod layers;
+mod machine;
 mod packages;
 mod provenance;
 mod python;

@@ -9,8 +9,11 @@ use imagespec_debian::{Archive, Installed, Package, layers, scripts};
 use indexmap::IndexMap;
 
 use crate::assemble::{Assembly, Draft};
+use crate::machine::program;
 use crate::run::{Script, open};
 
+/// Forbids the scripts to start services: nothing runs in an image that is being made.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Where the files of packages appear while they are installed.
 const FILES: &str = "/var/cache/imagespec";
 /// The largest package database, in bytes.
@@ -105,7 +108,7 @@ impl Assembly<'_> {
         });
         let target = |package: &Package| format!("{FILES}/{}.deb", package.sha256.hex());
         let files: Vec<_> = added.iter().map(target).collect();
-        let mounts: Vec<(PathBuf, PathBuf)> = added
+        let mut mounts: Vec<(PathBuf, PathBuf)> = added
             .iter()
             .map(|package| {
                 (
@@ -122,10 +125,14 @@ impl Assembly<'_> {
             ("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()),
             ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
         ]);
+        // apt rather than dpkg: it knows which packages have to be configured before others are unpacked.
         let line = format!(
-            "dpkg --force-unsafe-io --unpack {0} && dpkg --configure --pending",
+            "apt-get -o APT::Sandbox::User=root -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io \
+             install --yes --no-install-recommends {}",
             files.join(" ")
         );
+        let (policy, path) = program(&self.native.host, "policy", "#!/bin/sh\nexit 101\n")?;
+        mounts.push((path, PathBuf::from(POLICY)));
         let script = Script {
             key: key.finish(),
             title: format!(
@@ -136,14 +143,19 @@ impl Assembly<'_> {
             field: "apt_packages",
             line,
             env: &env,
+            lent: Vec::new(),
             mounts,
             exclude: vec![
                 PathBuf::from(FILES),
                 PathBuf::from("/var/log"),
+                PathBuf::from("/var/cache/apt"),
+                PathBuf::from("/var/lib/apt/lists"),
                 PathBuf::from("/var/cache/debconf"),
             ],
         };
-        self.script(draft, script).await
+        let cached = self.script(draft, script).await;
+        drop(policy);
+        cached
     }
 }
 

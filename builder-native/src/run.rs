@@ -15,11 +15,21 @@ use imagespec_sandbox::{Job, Mount, Snapshots, Tier, changes, run};
 use indexmap::IndexMap;
 
 use crate::assemble::{Assembly, Draft};
+use crate::machine::{Loan, network, program};
 
 /// Where `uv` and `pip` are while commands run.
 const TOOLS: &str = "/run/imagespec/bin";
+/// What tools leave behind that is no content of an image and differs every time: inodes of libraries, and
+/// the account files as they were.
+const LEFTOVERS: [&str; 5] = [
+    "/var/cache/ldconfig",
+    "/etc/passwd-",
+    "/etc/group-",
+    "/etc/shadow-",
+    "/etc/gshadow-",
+];
 /// How many of a failed command's last lines are repeated.
-const LINES: usize = 20;
+const LINES: usize = 40;
 
 /// A shell command that makes a layer.
 pub(crate) struct Script<'a> {
@@ -30,6 +40,8 @@ pub(crate) struct Script<'a> {
     pub(crate) field: &'static str,
     pub(crate) line: String,
     pub(crate) env: &'a IndexMap<String, String>,
+    /// Variables of this machine, on which the layer does not depend.
+    pub(crate) lent: Vec<(String, String)>,
     /// Files of this machine and where they appear, read-only.
     pub(crate) mounts: Vec<(PathBuf, PathBuf)>,
     /// What does not become part of the layer.
@@ -44,19 +56,14 @@ impl Assembly<'_> {
         commands: &[String],
         env: &IndexMap<String, String>,
     ) -> Result<(), BuildError> {
-        let io = |error: std::io::Error| {
-            BuildError::failed("cannot prepare the commands").caused_by(&error)
-        };
         let uv = Uv::find(&self.native.host).await?;
-        let tools = tempfile::Builder::new()
-            .prefix(".tools-")
-            .tempdir_in(&self.native.host.cache_dir)
-            .map_err(io)?;
-        let pip = tools.path().join("pip");
-        fs_err::write(&pip, "#!/bin/sh\nexec uv pip \"$@\"\n").map_err(io)?;
-        #[cfg(unix)]
-        fs_err::set_permissions(&pip, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .map_err(io)?;
+        let (tools, pip) = program(&self.native.host, "pip", "#!/bin/sh\nexec uv pip \"$@\"\n")?;
+        let Loan {
+            env: lent,
+            mut mounts,
+        } = network(&self.native.host);
+        mounts.push((uv.path().to_path_buf(), Path::new(TOOLS).join("uv")));
+        mounts.push((pip, Path::new(TOOLS).join("pip")));
         let mut env = env.clone();
         let path = env
             .get("PATH")
@@ -91,13 +98,12 @@ impl Assembly<'_> {
             field: "commands",
             line: commands.join(" && "),
             env: &env,
-            mounts: vec![
-                (uv.path().to_path_buf(), Path::new(TOOLS).join("uv")),
-                (pip, Path::new(TOOLS).join("pip")),
-            ],
+            lent,
+            mounts,
             exclude: vec![PathBuf::from("/run"), PathBuf::from("/root/.cache")],
         };
         let cached = self.script(draft, script).await?;
+        drop(tools);
         step.finish(cached, "done");
         Ok(())
     }
@@ -144,6 +150,7 @@ impl Assembly<'_> {
                 .env
                 .iter()
                 .map(|(name, value)| (name.clone(), value.clone()))
+                .chain(script.lent)
                 .collect(),
             cwd: PathBuf::from(WORKDIR),
             mounts: script.mounts.into_iter().map(mount).collect(),
@@ -175,7 +182,8 @@ impl Assembly<'_> {
             .field(script.field)
             .caused_by(&said));
         }
-        let exclude = script.exclude;
+        let leftovers = LEFTOVERS.iter().map(PathBuf::from);
+        let exclude: Vec<_> = script.exclude.into_iter().chain(leftovers).collect();
         let fill = move |layer: &mut _| {
             changes::write(&upper, tier, layer, &exclude)?;
             Ok(())
