@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::assemble::Assembly;
 use crate::deliver;
+use crate::layers::store_error;
 
 /// How the builder presents itself.
 pub const ENTRY: BuilderEntry = BuilderEntry {
@@ -126,8 +127,7 @@ impl Builder for Native {
         let store = self.store.clone();
         let lock = tokio::task::spawn_blocking(move || store.lock_shared()).await;
         let lock = lock.map_err(std::io::Error::other).and_then(|lock| lock);
-        let _lock = lock
-            .map_err(|error| BuildError::failed("cannot lock the image store").caused_by(&error))?;
+        let _lock = lock.map_err(|error| store_error(&error))?;
         let work = async {
             let image = Assembly::new(self, plan, cx)?.build().await?;
             deliver::deliver(self, plan, cx, image).await

@@ -2,12 +2,16 @@
 
 use imagespec_core::deployment::Deployment;
 use imagespec_core::error::BuildError;
-use imagespec_core::resolve::{ResolveContext, Resolved, resolve};
+use imagespec_core::files::DigestCache;
+use imagespec_core::resolve::{ResolveContext, Resolved, resolve_with};
 
 use super::Context;
 use crate::args::ResolveArgs;
 use crate::env;
 use crate::load::Target;
+
+/// Digests of files by what their metadata says, in the cache.
+const DIGESTS: &str = "files-v1";
 
 /// A target and what it means.
 #[derive(Debug)]
@@ -36,11 +40,16 @@ pub(crate) fn resolve_targets(
         .as_deref()
         .or_else(|| cx.variable(env::DEPLOYMENT));
     let deployment = cx.project.deployment(chosen)?;
-    cx.project
+    let digests = DigestCache::load(&cx.host.cache_dir.join(DIGESTS));
+    let resolved = cx
+        .project
         .targets(names)?
         .into_iter()
-        .map(|target| resolve_target(cx, target, args, tags, &deployment))
-        .collect()
+        .map(|target| resolve_target(cx, target, args, tags, &deployment, &digests))
+        .collect();
+    // A cache that cannot be written costs time and nothing else.
+    let _ = digests.save();
+    resolved
 }
 
 fn resolve_target(
@@ -49,10 +58,11 @@ fn resolve_target(
     args: &ResolveArgs,
     tags: &[String],
     deployment: &Deployment,
+    digests: &DigestCache,
 ) -> Result<ResolvedTarget, BuildError> {
     let base = target
         .base
-        .map(|base| resolve_target(cx, *base, args, &[], deployment))
+        .map(|base| resolve_target(cx, *base, args, &[], deployment, digests))
         .transpose()?;
     let resolve_cx = ResolveContext {
         deployment,
@@ -70,7 +80,7 @@ fn resolve_target(
         extra_tags: tags,
         tag_scheme: args.tag_scheme,
     };
-    let resolved = resolve(&target.spec, &resolve_cx).map_err(|error| {
+    let resolved = resolve_with(&target.spec, &resolve_cx, digests).map_err(|error| {
         // The field leads the causes, unless its name stands there anyway.
         let field = error.field.as_ref();
         let field = field.filter(|field| !error.message.contains(&format!("`{field}`")));

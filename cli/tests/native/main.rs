@@ -21,7 +21,7 @@ packages = ["tabulate"]
 env = { QUOTED = "b c 'q'" }
 
 [images.scripted]
-apt_packages = ["cron"]
+apt_packages = ["cron", "libedit2"]
 "#;
 
 /// A person with a copy of the command, a project and a cache of their own.
