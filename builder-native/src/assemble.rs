@@ -1,18 +1,30 @@
 //! An image, step by step: the base, what each step adds, and how it is run.
 
-use imagespec_core::builder::BuiltLayer;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use imagespec_core::builder::{BuiltImage, BuiltLayer, Work};
 use imagespec_core::context::BuildContext;
 use imagespec_core::contract::{self, WORKDIR};
 use imagespec_core::error::BuildError;
+use imagespec_core::login::IndexLogins;
 use imagespec_core::plan::{BuildPlan, Step};
 use imagespec_core::platform::Platform;
+use imagespec_oci::Reference;
 use imagespec_oci::cache::Layer;
 use imagespec_oci::image::{Descriptor, Image, Runtime, write_index};
+use imagespec_python::index::logins_with;
+use imagespec_python::uv::Uv;
 use indexmap::IndexMap;
+use tokio::sync::OnceCell;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::backend::Native;
+use crate::deliver::deliver;
+use crate::form;
 use crate::layers::{Layers, store_error};
-use crate::provenance::Provenance;
+use crate::lazy::Tally;
+use crate::provenance::{Foundation, Provenance};
+use crate::recipe::{LazyLayer, Recipe};
 
 /// A build of one plan.
 pub(crate) struct Assembly<'a> {
@@ -21,23 +33,44 @@ pub(crate) struct Assembly<'a> {
     pub(crate) cx: &'a BuildContext<'a>,
     pub(crate) layers: Layers,
     pub(crate) http: imagespec_http::Client,
+    pub(crate) tally: Tally,
+    /// Logins of the declaration and of its secrets.
+    pub(crate) logins: IndexLogins,
+    /// What the reference of the base stands for: asked once a build.
+    pub(crate) named: OnceCell<Reference>,
+    /// Who wants to know of layers as they are made.
+    fresh: Mutex<Option<UnboundedSender<Layer>>>,
 }
 
 /// An image of one platform in the making.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
     pub(crate) platform: Platform,
-    pub(crate) layers: Vec<Layer>,
+    pub(crate) layers: Vec<LazyLayer>,
     pub(crate) runtime: Runtime,
-    pub(crate) provenance: Provenance,
+    pub(crate) foundation: Foundation,
 }
 
-/// An image in the store that has no name yet.
+/// An image that has no name yet. Its documents are in the store; its layers may not be.
 #[derive(Debug, Clone)]
 pub(crate) struct Assembled {
     pub(crate) descriptor: Descriptor,
-    pub(crate) layers: Vec<BuiltLayer>,
-    pub(crate) size: u64,
+    /// The layers of each platform, base first.
+    pub(crate) images: Vec<Vec<LazyLayer>>,
+}
+
+impl Assembled {
+    /// The layers of the first platform, as results tell of them.
+    pub(crate) fn layers(&self) -> Vec<BuiltLayer> {
+        let first = self.images.first().into_iter().flatten();
+        first.map(|lazy| built_layer(lazy.layer.clone())).collect()
+    }
+
+    /// Compressed bytes of the layers of the first platform.
+    pub(crate) fn size(&self) -> u64 {
+        let first = self.images.first().into_iter().flatten();
+        first.map(|lazy| lazy.layer.size).sum()
+    }
 }
 
 impl<'a> Assembly<'a> {
@@ -46,7 +79,7 @@ impl<'a> Assembly<'a> {
         plan: &'a BuildPlan,
         cx: &'a BuildContext<'a>,
     ) -> Result<Self, BuildError> {
-        let layers = Layers::new(&native.store, cx.settings.compression);
+        let layers = Layers::new(&native.store, cx.settings.compression());
         let http = imagespec_http::Client::new(&native.host)?;
         Ok(Self {
             native,
@@ -54,50 +87,100 @@ impl<'a> Assembly<'a> {
             cx,
             layers,
             http,
+            tally: Tally::default(),
+            logins: logins_with(cx.logins, cx.secrets),
+            named: OnceCell::new(),
+            fresh: Mutex::default(),
         })
+    }
+
+    pub(crate) fn fresh_layers(&self) -> MutexGuard<'_, Option<UnboundedSender<Layer>>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Builds every platform and, where there are several, their index.
     pub(crate) async fn build(&self) -> Result<Assembled, BuildError> {
         let mut manifests = Vec::new();
-        let mut first = None;
+        let mut images = Vec::new();
         for platform in &self.plan.platforms {
             let draft = self.platform(platform).await?;
+            let mut annotations = form::annotations(self.cx.settings);
+            let base = self.named.get().and_then(|named| named.digest);
+            annotations.extend(base.as_ref().map(form::base_annotation));
             let image = Image {
                 platform: draft.platform,
                 runtime: draft.runtime,
-                layers: draft.layers,
+                layers: draft.layers.iter().map(|lazy| lazy.layer.clone()).collect(),
+                annotations,
             };
             let manifest = image
                 .write(self.native.store.blobs())
                 .map_err(|error| store_error(&error))?;
-            draft
-                .provenance
+            let provenance = Provenance {
+                foundation: draft.foundation,
+                layers: draft.layers,
+            };
+            provenance
                 .write(&self.native.host, &manifest.digest)
                 .map_err(|error| store_error(&error))?;
             manifests.push(manifest);
-            first.get_or_insert(image.layers);
+            images.push(provenance.layers);
         }
         let descriptor = match &manifests[..] {
             [one] => one.clone(),
             several => write_index(self.native.store.blobs(), several)
                 .map_err(|error| store_error(&error))?,
         };
-        let layers: Vec<_> = first
-            .unwrap_or_default()
-            .into_iter()
-            .map(built_layer)
-            .collect();
-        let size = layers.iter().map(|layer| layer.size).sum();
-        Ok(Assembled {
-            descriptor,
-            layers,
-            size,
-        })
+        Ok(Assembled { descriptor, images })
+    }
+
+    /// Builds the image and brings it where it should go.
+    pub(crate) async fn deliver(&self) -> Result<BuiltImage, BuildError> {
+        let (image, early) = self.build_early().await?;
+        deliver(self, image, early).await
+    }
+
+    /// Sees to it that every blob of an image is in the store.
+    pub(crate) async fn complete(&self, image: &Assembled) -> Result<(), BuildError> {
+        for layers in &image.images {
+            self.ensure(layers, &|_| true).await?;
+        }
+        Ok(())
+    }
+
+    /// What had to be done so far.
+    pub(crate) fn work(&self) -> Work {
+        self.tally.work()
+    }
+
+    /// Adds the layer of a recipe to a draft. Says whether it was known.
+    pub(crate) async fn add(&self, draft: &mut Draft, recipe: Recipe) -> Result<bool, BuildError> {
+        let key = self.key(&draft.layers, &recipe);
+        let (layer, known) = self.layer(&draft.layers, key, recipe).await?;
+        draft.layers.push(layer);
+        Ok(known)
+    }
+
+    /// Fetches the resolver while the base is made.
+    async fn tools(&self) -> Result<(), BuildError> {
+        let needed = |step: &Step| match step {
+            Step::PythonPackages {
+                requirements,
+                packages,
+                ..
+            } => requirements.is_some() || !packages.is_empty(),
+            _ => false,
+        };
+        if self.plan.steps.iter().any(needed) && Uv::is_far(&self.native.host) {
+            Uv::find(&self.native.host).await?;
+        }
+        Ok(())
     }
 
     async fn platform(&self, platform: &Platform) -> Result<Draft, BuildError> {
-        let mut draft = self.base(platform).await?;
+        // Whether it can be fetched is said where it is needed.
+        let (draft, _) = tokio::join!(self.base(platform), self.tools());
+        let mut draft = draft?;
         let base_env = environment(&draft.runtime);
         let env = contract::environment(self.plan, &base_env);
         draft.runtime.env = env
@@ -115,7 +198,9 @@ impl<'a> Assembly<'a> {
                     self.python_packages(&mut draft, requirements.as_ref(), packages, index)
                         .await?;
                 }
-                Step::Copy { from, to, field } => self.copy(&mut draft, field, from, to)?,
+                Step::Copy { from, to, field } => {
+                    self.copy(&mut draft, field, from, to).await?;
+                }
                 Step::Run { commands } => self.run(&mut draft, commands, &env).await?,
                 other => {
                     let message = format!("builder `native` does not support `{}`", other.field());
@@ -128,6 +213,8 @@ impl<'a> Assembly<'a> {
         if let Some(entrypoint) = &self.plan.entrypoint {
             draft.runtime.entrypoint =
                 Some(entrypoint.clone()).filter(|entrypoint| !entrypoint.is_empty());
+            // As in Docker: these would be arguments of the entrypoint of the base.
+            draft.runtime.cmd = None;
         }
         draft.runtime.labels.extend(self.cx.settings.labels.clone());
         Ok(draft)

@@ -14,11 +14,13 @@ use imagespec_core::plan::BuildPlan;
 use imagespec_core::registry::BuilderEntry;
 use imagespec_debian::ArchiveOptions;
 use imagespec_oci::images::ImageStore;
+use imagespec_sandbox::Limits;
 use serde_json::{Map, Value};
 
 use crate::assemble::Assembly;
 use crate::deliver;
 use crate::layers::store_error;
+use crate::limits;
 
 /// How the builder presents itself.
 pub const ENTRY: BuilderEntry = BuilderEntry {
@@ -32,6 +34,11 @@ pub const ENTRY: BuilderEntry = BuilderEntry {
             "URL of the Debian archive to use instead of the machine's",
         ),
         ("debian_keyring", "file of the keys that sign that archive"),
+        limits::OPTIONS[0],
+        limits::OPTIONS[1],
+        limits::OPTIONS[2],
+        limits::OPTIONS[3],
+        limits::OPTIONS[4],
     ],
     create,
 };
@@ -43,19 +50,23 @@ imagespec_core::register_builder!(ENTRY);
 pub struct Native {
     pub(crate) host: Host,
     pub(crate) archive: ArchiveOptions,
+    pub(crate) limits: Limits,
     pub(crate) store: ImageStore,
 }
 
 fn create(config: BuilderConfig<'_>) -> Result<Arc<dyn Builder>, BuildError> {
+    let (archive, limits) = read_options(config.options)?;
     Ok(Arc::new(Native {
         host: config.host.clone(),
-        archive: archive_options(config.options)?,
+        archive,
+        limits,
         store: ImageStore::open(&config.host.cache_dir),
     }))
 }
 
-fn archive_options(options: &Map<String, Value>) -> Result<ArchiveOptions, BuildError> {
+fn read_options(options: &Map<String, Value>) -> Result<(ArchiveOptions, Limits), BuildError> {
     let mut archive = ArchiveOptions::default();
+    let mut limits = limits::defaults();
     for (name, value) in options {
         let wrong = |expected: &str| {
             BuildError::input(format!(
@@ -63,6 +74,10 @@ fn archive_options(options: &Map<String, Value>) -> Result<ArchiveOptions, Build
             ))
             .field("builder_options")
         };
+        if let Some(set) = limits::set(&mut limits, name, value) {
+            set.map_err(wrong)?;
+            continue;
+        }
         match (name.as_str(), value.as_str()) {
             ("debian_mirror", Some(url)) => {
                 archive.mirror = Some(url.parse().map_err(|_| wrong("a URL"))?);
@@ -79,7 +94,7 @@ fn archive_options(options: &Map<String, Value>) -> Result<ArchiveOptions, Build
             }
         }
     }
-    Ok(archive)
+    Ok((archive, limits))
 }
 
 #[async_trait]
@@ -88,13 +103,17 @@ impl Builder for Native {
         let mut able = CapabilitySet::from([
             Capability::BaseDebian,
             Capability::BaseImage,
+            Capability::BaseReference,
+            Capability::PythonExec,
             Capability::AptPackages,
             Capability::PythonPackages,
             Capability::RuntimePackages,
+            Capability::Secrets,
             Capability::ForeignPlatform,
             Capability::MultiPlatform,
             Capability::OutputPush,
             Capability::OutputStore,
+            Capability::OutputDocker,
             Capability::OutputOciDir,
             Capability::OutputTar,
         ]);
@@ -112,10 +131,14 @@ impl Builder for Native {
 
     async fn find(
         &self,
-        _: &BuildPlan,
+        plan: &BuildPlan,
         cx: &BuildContext<'_>,
     ) -> Result<Option<BuiltImage>, BuildError> {
-        deliver::find(self, cx).await
+        deliver::find(self, plan, cx).await
+    }
+
+    async fn tag(&self, image: &BuiltImage, cx: &BuildContext<'_>) -> Result<(), BuildError> {
+        deliver::tag(self, image, cx).await
     }
 
     async fn build(
@@ -129,8 +152,15 @@ impl Builder for Native {
         let lock = lock.map_err(std::io::Error::other).and_then(|lock| lock);
         let _lock = lock.map_err(|error| store_error(&error))?;
         let work = async {
-            let image = Assembly::new(self, plan, cx)?.build().await?;
-            deliver::deliver(self, plan, cx, image).await
+            deliver::reach(self, cx).await?;
+            let assembly = Assembly::new(self, plan, cx)?;
+            match assembly.deliver().await {
+                // What was known of the layer is forgotten by now.
+                Err(_) if assembly.tally.is_outdated() => {
+                    Assembly::new(self, plan, cx)?.deliver().await
+                }
+                result => result,
+            }
         };
         cx.cancel
             .run_until_cancelled(work)

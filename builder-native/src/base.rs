@@ -1,35 +1,100 @@
-//! What an image starts from: our own Debian base, or an image built before.
+//! What an image starts from: our own Debian base, an image built before, or one of a registry.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use imagespec_core::digest::{Digest, Framed};
+use imagespec_core::context::Output;
+use imagespec_core::digest::Framed;
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::Base;
 use imagespec_core::platform::Platform;
-use imagespec_debian::{Archive, LayerPlan, Package, base as debian, layers, state};
-use imagespec_oci::cache::Layer;
+use imagespec_core::resolve::python_of_suite;
+use imagespec_debian::{Archive, Package, base as debian, layers};
+use imagespec_oci::Reference;
 use imagespec_oci::image::{Document, Image, Runtime};
 use imagespec_oci::store::write_atomically;
+use imagespec_python::standalone;
 
 use crate::assemble::{Assembly, Draft};
+use crate::deliver::megabytes;
 use crate::layers::store_error;
-use crate::provenance::Provenance;
+use crate::libc::Libc;
+use crate::provenance::{Foundation, Packages, Provenance, System};
+use crate::recipe::{Interpreter, LazyLayer, Origin, Recipe};
 
 /// How long the packages of a base are taken from what was resolved before.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
+/// glibc of the Debian releases we know.
+const GLIBC: [(&str, Libc); 3] = [
+    ("bullseye", Libc::Glibc(2, 31)),
+    ("bookworm", Libc::Glibc(2, 36)),
+    ("trixie", Libc::Glibc(2, 41)),
+];
 
 impl Assembly<'_> {
     pub(crate) async fn base(&self, platform: &Platform) -> Result<Draft, BuildError> {
-        match &self.plan.base {
-            Base::Debian { suite } => self.debian(suite, platform).await,
-            Base::Image { .. } => self.image(platform),
-            Base::Reference { reference } => Err(BuildError::input(format!(
-                "builder `native` does not start from images of registries: `{reference}`"
-            ))
-            .field("base_image")),
+        let mut draft = match &self.plan.base {
+            Base::Debian { suite } => self.debian(suite, platform).await?,
+            Base::Image { .. } => self.image(platform)?,
+            Base::Reference { reference } => {
+                let draft = self.reference(reference, platform).await;
+                draft.map_err(|error| {
+                    error.context(format!("cannot start from the `base_image` `{reference}`"))
+                })?
+            }
+        };
+        if !matches!(self.plan.base, Base::Reference { .. }) {
+            self.check_exec(&mut draft.foundation)?;
         }
+        self.check_version(&draft.foundation)?;
+        Ok(draft)
+    }
+
+    /// An interpreter that is named must be the one there is.
+    fn check_exec(&self, foundation: &mut Foundation) -> Result<(), BuildError> {
+        let Some(path) = &self.plan.python.exec else {
+            return Ok(());
+        };
+        let program = &foundation.interpreter()?.program;
+        let folder = program.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if path != program && *path != format!("{folder}/python3") {
+            return Err(BuildError::input(format!(
+                "the `python_exec` is not in the image that this one starts from: `{path}`"
+            ))
+            .field("python_exec")
+            .hint(format!("its own is `{program}`")));
+        }
+        if foundation.venv && !foundation.system_site_packages {
+            return Err(BuildError::input(
+                "the image that this one starts from has a virtual environment, which `python_exec` cannot change",
+            )
+            .field("python_exec")
+            .hint("name it in the first image"));
+        }
+        foundation.system_site_packages = true;
+        Ok(())
+    }
+
+    /// A version of Python that is named must be the one there is.
+    fn check_version(&self, foundation: &Foundation) -> Result<(), BuildError> {
+        let Some(wanted) = &self.plan.python.version else {
+            return Ok(());
+        };
+        let minor: Vec<_> = wanted.split('.').take(2).collect();
+        let found = foundation.python.as_ref();
+        if found.is_some_and(|found| found.version() == minor.join(".")) {
+            return Ok(());
+        }
+        let found = found.map_or_else(
+            || "none".to_owned(),
+            |found| format!("{} at `{}`", found.version(), found.program),
+        );
+        Err(BuildError::input(format!(
+            "the base image has no Python of the `python_version` `{wanted}`: {found}"
+        ))
+        .field("python_version")
+        .hint("leave `python_version` out to use that of the base")
+        .hint("name another interpreter of the base with `python_exec`, or another `base_image`"))
     }
 
     async fn debian(&self, suite: &str, platform: &Platform) -> Result<Draft, BuildError> {
@@ -41,25 +106,55 @@ impl Assembly<'_> {
             format!("base {platform}"),
             format!("Debian {suite} for {platform}"),
         );
-        let archive = Archive::open(self.http.clone(), &self.native.host, &self.native.archive)?;
-        let packages = self.base_packages(&archive, suite, architecture).await?;
-        let (made, cached) = self
-            .debian_layers(&archive, layers::group(&packages), &packages, &step)
+        let archive = self.archive()?;
+        let standalone = self.plan.standalone_python();
+        let packages = self
+            .base_packages(&archive, suite, architecture, standalone.is_none())
             .await?;
-        let python =
-            debian::python_of(suite).and_then(|version| version.strip_prefix("3.")?.parse().ok());
-        let python = python.ok_or_else(|| {
+        let recipes = layers::group(&packages).into_iter().map(Recipe::Debian);
+        let recipes = recipes.chain([Recipe::State(packages.clone())]);
+        let recipes = recipes
+            .map(|recipe| (self.key(&[], &recipe), recipe))
+            .collect();
+        let found = async {
+            match standalone {
+                Some(version) => self.standalone(version, platform).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let ((mut made, cached), found) = tokio::try_join!(self.layers(&[], recipes), found)?;
+        step.finish(cached, format!("{} packages", packages.len()));
+        let (prefix, version) = if let Some(python) = found {
+            let recipe = Recipe::Standalone(python);
+            let (layer, _) = self.layer(&[], self.key(&[], &recipe), recipe).await?;
+            made.push(layer);
+            (standalone::HOME, standalone)
+        } else {
+            ("/usr", python_of_suite(suite))
+        };
+        let minor = version.and_then(|version| version.strip_prefix("3.")?.parse().ok());
+        let minor = minor.ok_or_else(|| {
             BuildError::input(format!("the release has no Python: `{suite}`"))
                 .field("python_version")
         })?;
-        step.finish(cached, format!("{} packages", packages.len()));
-        let provenance = Provenance {
-            suite: suite.to_owned(),
-            architecture: architecture.to_owned(),
-            python,
-            interpreter: made.iter().map(|layer| layer.diff_id).collect(),
-            packages,
+        let interpreter = Interpreter {
+            program: format!("{prefix}/bin/python3.{minor}"),
+            minor,
+            layers: made.iter().map(|lazy| lazy.layer.diff_id).collect(),
+        };
+        let known = GLIBC.iter().find(|(known, _)| *known == suite);
+        let foundation = Foundation {
+            system: System {
+                distribution: Some("debian".to_owned()),
+                suite: Some(suite.to_owned()),
+                architecture: architecture.to_owned(),
+                packages: Packages::Ours(packages),
+                shell: true,
+            },
+            python: Some(interpreter),
+            libc: Some(known.map_or(Libc::Glibc(2, 17), |(_, libc)| *libc)),
             venv: false,
+            system_site_packages: false,
         };
         let runtime = Runtime {
             cmd: Some(vec!["/bin/bash".to_owned()]),
@@ -69,7 +164,7 @@ impl Assembly<'_> {
             platform: platform.clone(),
             layers: made,
             runtime,
-            provenance,
+            foundation,
         };
         self.standard_library(&mut draft).await?;
         Ok(draft)
@@ -81,11 +176,13 @@ impl Assembly<'_> {
         archive: &Archive,
         suite: &str,
         architecture: &str,
+        python: bool,
     ) -> Result<Vec<Package>, BuildError> {
         let mut key = Framed::new("imagespec base packages");
         key.number(layers::RECIPE)
             .text(suite)
             .text(architecture)
+            .number(u64::from(python))
             .text(&format!("{:?}", self.native.archive));
         let kept: PathBuf = self
             .native
@@ -93,93 +190,61 @@ impl Assembly<'_> {
             .cache_dir
             .join("debian")
             .join(format!("base-{}.json", key.finish().hex()));
-        let fresh = fs_err::metadata(&kept)
-            .and_then(|metadata| metadata.modified())
-            .is_ok_and(|at| {
-                SystemTime::now()
-                    .duration_since(at)
-                    .is_ok_and(|age| age < FRESH)
-            });
-        if fresh && !self.cx.settings.pull {
-            let known = fs_err::read(&kept)
-                .ok()
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            if let Some(packages) = known {
-                return Ok(packages);
-            }
+        if let Some(packages) = self.fresh(&kept) {
+            return Ok(packages);
         }
         let suite = archive.suite(suite, architecture).await?;
-        let packages = tokio::task::block_in_place(|| suite.base_packages())?;
+        let packages = tokio::task::block_in_place(|| suite.base_packages(python))?;
         write_atomically(&kept, &serde_json::to_vec(&packages).unwrap_or_default())
             .map_err(|error| store_error(&error))?;
         Ok(packages)
     }
 
-    /// Layers of Debian packages and the layer of their state, and whether all were there before. `all` is every
-    /// package of the image.
-    pub(crate) async fn debian_layers(
+    /// The Python that the release does not have, as it was found within a day.
+    async fn standalone(
         &self,
-        archive: &Archive,
-        plans: Vec<LayerPlan>,
-        all: &[Package],
-        step: &imagespec_core::event::StepProgress<'_>,
-    ) -> Result<(Vec<Layer>, bool), BuildError> {
-        let keys: Vec<_> = plans
-            .iter()
-            .map(|plan| self.layers.key(&plan.key))
+        version: &str,
+        platform: &Platform,
+    ) -> Result<standalone::Standalone, BuildError> {
+        let host = &self.native.host;
+        let mut key = Framed::new("imagespec standalone python");
+        key.text(version).text(&platform.to_string());
+        let variables = host.variables.iter();
+        let uv_s: Vec<_> = variables
+            .filter(|(name, _)| name.starts_with("UV_PYTHON_"))
             .collect();
-        let state_key = self.layers.key(&state::key(all));
-        let known: Option<Vec<_>> = keys
-            .iter()
-            .chain([&state_key])
-            .map(|key| self.layers.get(key))
-            .collect();
-        if let Some(known) = known {
-            return Ok((known, true));
+        key.list(uv_s, |key, (name, value)| {
+            key.text(name).text(value);
+        });
+        let kept = host.cache_dir.join("pythons");
+        let kept = kept.join(format!("{}.json", key.finish().hex()));
+        if let Some(found) = self.fresh(&kept) {
+            return Ok(found);
         }
-        let total: u64 = all.iter().map(|package| package.size).sum();
-        let done = std::sync::atomic::AtomicU64::new(0);
-        let advance = |bytes: u64| {
-            let before = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-            step.advance(before + bytes, Some(total));
-        };
-        archive.fetch(all, &advance, &self.cx.cancel).await?;
-        let one = |(plan, key): (LayerPlan, Digest)| async move {
-            if let Some(layer) = self.layers.get(&key) {
-                return Ok(layer);
-            }
-            let (archive, cancel) = (archive.clone(), self.cx.cancel.clone());
-            let title = plan.title.clone();
-            let fill = move |layer: &mut _| {
-                Ok(layers::write(
-                    &plan,
-                    &|package| archive.package_file(package),
-                    layer,
-                    &cancel,
-                )?)
-            };
-            self.layers.write(Some(key), title, fill).await
-        };
-        let jobs = self.cx.settings.jobs.max(1);
-        let mut made: Vec<Layer> = stream::iter(plans.into_iter().zip(keys).map(one))
-            .buffered(jobs)
-            .try_collect()
-            .await?;
-        let (archive, cancel, packages) = (archive.clone(), self.cx.cancel.clone(), all.to_vec());
-        let fill = move |layer: &mut _| {
-            Ok(state::write(
-                &packages,
-                &|package| archive.package_file(package),
-                layer,
-                &cancel,
-            )?)
-        };
-        made.push(
-            self.layers
-                .write(Some(state_key), "debian state".to_owned(), fill)
-                .await?,
+        let step = self
+            .cx
+            .progress
+            .step(format!("python {platform}"), format!("Python {version}"));
+        let found = standalone::find(host, version, platform).await?;
+        let record = serde_json::to_vec(&found).unwrap_or_default();
+        write_atomically(&kept, &record).map_err(|error| store_error(&error))?;
+        step.finish(
+            false,
+            format!("{}, {:.1} MB", found.version(), megabytes(found.size)),
         );
-        Ok((made, false))
+        Ok(found)
+    }
+
+    /// What was found out within a day and kept in a file, unless `--pull` asks again.
+    pub(crate) fn fresh<T: serde::de::DeserializeOwned>(&self, kept: &Path) -> Option<T> {
+        let modified = fs_err::metadata(kept).ok()?.modified().ok()?;
+        let is_fresh = SystemTime::now()
+            .duration_since(modified)
+            .is_ok_and(|age| age < FRESH);
+        if !is_fresh || self.cx.settings.pull {
+            return None;
+        }
+        serde_json::from_slice(&fs_err::read(kept).ok()?).ok()
     }
 
     /// An image that was built before this one and is in the store.
@@ -206,13 +271,36 @@ impl Assembly<'_> {
             }
         };
         let image = Image::read(blobs, &manifest, platform).map_err(absent)?;
-        let provenance = Provenance::read(&self.native.host, &manifest)
+        let Provenance {
+            foundation,
+            mut layers,
+        } = Provenance::read(&self.native.host, &manifest)
             .ok_or_else(|| missing("was not made here"))?;
+        for LazyLayer { layer, origin } in &mut layers {
+            // The files of its build context are not in this one's.
+            let is_copy = matches!(origin, Origin::Recipe { recipe, .. } if matches!(**recipe, Recipe::Copy { .. }));
+            if is_copy && !self.layers.has(layer)? {
+                *origin = self
+                    .pushed()
+                    .ok_or_else(|| missing("is not complete in the local store"))?;
+            }
+        }
         Ok(Draft {
             platform: platform.clone(),
-            layers: image.layers,
+            layers,
             runtime: image.runtime,
-            provenance,
+            foundation,
+        })
+    }
+
+    /// Where the image that this one starts from was pushed to, if it was.
+    fn pushed(&self) -> Option<Origin> {
+        let base = self.cx.base.filter(|_| *self.cx.output == Output::Push)?;
+        self.cx.destination.registry.as_ref()?;
+        let reference: Reference = base.reference.parse().ok()?;
+        Some(Origin::Registry {
+            registry: reference.registry,
+            repository: reference.repository,
         })
     }
 }

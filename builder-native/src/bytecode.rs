@@ -1,15 +1,13 @@
 //! Layers of bytecode, compiled by the image's own interpreter in the sandbox.
 
 use std::collections::HashMap;
-use std::io::{BufReader, Write as _};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use imagespec_core::contract::USER_ID;
-use imagespec_core::digest::{Digest, Framed};
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
-use imagespec_oci::cache::Layer;
 use imagespec_oci::layer::LayerWriter;
 use imagespec_oci::store::BlobWriter;
 use imagespec_python::bytecode as driver;
@@ -17,11 +15,12 @@ use imagespec_python::wheel::{Layout, Wheel};
 use imagespec_sandbox::{Job, Network, Tier, spawn};
 
 use crate::assemble::{Assembly, Draft};
-use crate::layers::Layers;
+use crate::layers::Fill;
+use crate::recipe::{Interpreter, LazyLayer, Recipe};
 
 /// An interpreter of an image, ready to compile.
 #[derive(Debug, Clone)]
-struct Interpreter {
+struct Compiler {
     host: Host,
     tier: Tier,
     rootfs: Vec<PathBuf>,
@@ -29,177 +28,149 @@ struct Interpreter {
     tag: String,
 }
 
-/// The bytecode of the wheels of an environment.
-pub(crate) struct Bytecode {
-    interpreter: Interpreter,
-    layout: Layout,
-    layers: Layers,
-    keys: Vec<Digest>,
+/// Modules of one distribution: their paths, relative to the root of the image, and how to read each.
+struct Modules<'a> {
+    paths: Vec<String>,
+    source: Box<dyn FnMut(usize) -> io::Result<Vec<u8>> + Send + 'a>,
 }
 
-/// Modules of one distribution: path relative to the root of the image, and source.
-type Modules = Vec<(String, Vec<u8>)>;
-
 impl Assembly<'_> {
-    /// Prepares to compile wheels whose layers have the given keys; `None` where bytecode is not wanted or the
-    /// platform's programs do not run here.
+    /// Adds layers of bytecode; none where bytecode is not wanted or the platform's programs do not run here.
     pub(crate) async fn bytecode(
         &self,
-        draft: &Draft,
-        layout: &Layout,
-        wheels: &[Digest],
-    ) -> Result<Option<Bytecode>, BuildError> {
-        let Some(interpreter) = self.interpreter(draft).await? else {
-            return Ok(None);
-        };
-        let keys = wheels
-            .iter()
-            .map(|wheel| self.layers.key(&key(draft, wheel)))
-            .collect();
-        Ok(Some(Bytecode {
-            interpreter,
-            layout: layout.clone(),
-            layers: self.layers.clone(),
-            keys,
-        }))
-    }
-
-    /// Adds the bytecode of the standard library, which Debian's maintainer scripts would have made.
-    pub(crate) async fn standard_library(&self, draft: &mut Draft) -> Result<(), BuildError> {
-        let Some(interpreter) = self.interpreter(draft).await? else {
+        draft: &mut Draft,
+        recipes: Vec<Recipe>,
+    ) -> Result<(), BuildError> {
+        if !self.cx.settings.bytecode() || !draft.platform.is_host() || recipes.is_empty() {
             return Ok(());
-        };
-        let key = self
-            .layers
-            .key(&key(draft, &Digest::of("standard library")));
-        let layer = if let Some(layer) = self.layers.get(&key) {
-            layer
-        } else {
-            let step = self.cx.progress.step(
-                format!("stdlib {}", draft.platform),
-                "compile the standard library",
-            );
-            let folder = format!("usr/lib/python3.{}", draft.provenance.python);
-            let fill = move |layer: &mut LayerWriter<BlobWriter>| {
-                let mut modules = Vec::new();
-                for snapshot in &interpreter.rootfs {
-                    for root in [folder.as_str(), "usr/lib/python3/dist-packages"] {
-                        collect(snapshot, root, &mut modules)?;
-                    }
-                }
-                modules.sort();
-                modules.dedup_by(|a, b| a.0 == b.0);
-                interpreter.compile(vec![modules], 0, layer)
-            };
-            let layer = self
-                .layers
-                .write(
-                    Some(key),
-                    "bytecode of the standard library".to_owned(),
-                    fill,
-                )
-                .await?;
-            step.finish(false, format!("{} MB", layer.size / 1_000_000));
-            layer
-        };
-        draft.layers.push(layer);
+        }
+        let keyed: Vec<_> = recipes
+            .into_iter()
+            .map(|recipe| (self.key(&draft.layers, &recipe), recipe))
+            .collect();
+        if keyed
+            .iter()
+            .any(|(key, _)| self.layers.known(key).is_none())
+            && let Err(unsupported) = imagespec_sandbox::tier(&self.native.host).await
+        {
+            let progress = self.cx.progress;
+            progress.notice(format!("no bytecode is compiled: {unsupported}"));
+            return Ok(());
+        }
+        let step = self.cx.progress.step(
+            format!("bytecode {} {}", draft.platform, keyed.len()),
+            "layers of bytecode",
+        );
+        let (made, known) = self.layers(&draft.layers, keyed).await?;
+        step.finish(known, format!("{} compiled", made.len()));
+        draft.layers.extend(made);
         Ok(())
     }
 
-    async fn interpreter(&self, draft: &Draft) -> Result<Option<Interpreter>, BuildError> {
-        if !self.cx.settings.bytecode || !draft.platform.is_host() {
-            return Ok(None);
-        }
-        let tier = match imagespec_sandbox::tier(&self.native.host).await {
-            Ok(tier) => tier,
-            Err(unsupported) => {
-                self.cx
-                    .progress
-                    .notice(format!("no bytecode is compiled: {unsupported}"));
-                return Ok(None);
-            }
-        };
-        let wanted: Vec<_> = draft
-            .layers
-            .iter()
-            .filter(|layer| draft.provenance.interpreter.contains(&layer.diff_id))
-            .cloned()
-            .collect();
-        let python = draft.provenance.python;
-        Ok(Some(Interpreter {
-            host: self.native.host.clone(),
-            tier,
-            rootfs: self.snapshots(&wanted, tier).await?,
-            program: format!("/usr/bin/python3.{python}"),
-            tag: format!("cpython-3{python}"),
+    /// Adds the bytecode of the standard library, which Debian's maintainer scripts or uv would have made.
+    pub(crate) async fn standard_library(&self, draft: &mut Draft) -> Result<(), BuildError> {
+        let recipe = Recipe::StandardLibrary(draft.foundation.interpreter()?.clone());
+        self.bytecode(draft, vec![recipe]).await
+    }
+
+    /// What fills a layer with the bytecode of wheels.
+    pub(crate) async fn compiled(
+        &self,
+        below: &[LazyLayer],
+        interpreter: &Interpreter,
+        files: Vec<PathBuf>,
+        layout: &Layout,
+    ) -> Result<Fill, BuildError> {
+        let compiler = self.compiler(below, interpreter).await?;
+        let layout = layout.clone();
+        Ok(Box::new(move |layer| {
+            let wheels = files.iter().map(|file| Wheel::open(file));
+            let wheels = wheels.collect::<Result<Vec<_>, _>>()?;
+            compiler.compile(modules(&wheels, &layout)?, USER_ID, layer)
         }))
     }
-}
 
-/// What bytecode depends on: what is compiled, and the interpreter with all it stands on.
-fn key(draft: &Draft, content: &Digest) -> Digest {
-    let mut key = Framed::new("imagespec bytecode");
-    key.number(driver::RECIPE.into()).digest(content);
-    key.list(&draft.provenance.interpreter, |key, layer| {
-        key.digest(layer);
-    });
-    key.finish()
-}
-
-impl Bytecode {
-    /// Whether the bytecode of a group of wheels was made before.
-    pub(crate) fn has(&self, group: usize) -> bool {
-        self.layers.get(&self.keys[group]).is_some()
+    /// What fills a layer with the bytecode of the standard library.
+    pub(crate) async fn compiled_standard_library(
+        &self,
+        below: &[LazyLayer],
+        interpreter: &Interpreter,
+    ) -> Result<Fill, BuildError> {
+        let compiler = self.compiler(below, interpreter).await?;
+        let lib = format!("{}/lib", interpreter.prefix().trim_start_matches('/'));
+        let folders = [
+            format!("{lib}/python{}", interpreter.version()),
+            // Debian's place for packages.
+            format!("{lib}/python3/dist-packages"),
+        ];
+        Ok(Box::new(move |layer| {
+            let mut modules = Vec::new();
+            for snapshot in &compiler.rootfs {
+                for root in &folders {
+                    collect(snapshot, root, &mut modules)?;
+                }
+            }
+            modules.sort();
+            modules.dedup_by(|a, b| a.0 == b.0);
+            let (paths, files): (_, Vec<_>) = modules.into_iter().unzip();
+            let source = Box::new(|index: usize| fs_err::read(&files[index]));
+            compiler.compile(vec![Modules { paths, source }], 0, layer)
+        }))
     }
 
-    /// The layers of bytecode of groups of wheels, each with its title and files.
-    pub(crate) async fn layers(
+    async fn compiler(
         &self,
-        groups: Vec<(String, Vec<PathBuf>)>,
-    ) -> Result<Vec<Layer>, BuildError> {
-        let one = |((title, files), key): ((String, Vec<PathBuf>), &Digest)| {
-            let (key, interpreter, layout) = (*key, self.interpreter.clone(), self.layout.clone());
-            async move {
-                if let Some(layer) = self.layers.get(&key) {
-                    return Ok(layer);
-                }
-                let fill = move |layer: &mut LayerWriter<BlobWriter>| {
-                    interpreter.compile(modules(&files, &layout)?, USER_ID, layer)
-                };
-                self.layers
-                    .write(Some(key), format!("bytecode of {title}"), fill)
-                    .await
-            }
-        };
-        let all = groups.into_iter().zip(&self.keys).map(one);
-        futures::TryStreamExt::try_collect(futures::StreamExt::buffered(
-            futures::stream::iter(all),
-            2,
-        ))
-        .await
+        below: &[LazyLayer],
+        interpreter: &Interpreter,
+    ) -> Result<Compiler, BuildError> {
+        let host = &self.native.host;
+        let tier = imagespec_sandbox::tier(host).await.map_err(|unsupported| {
+            BuildError::from(imagespec_sandbox::Error::from(unsupported))
+                .context("cannot compile to bytecode")
+                .hint("`--no-bytecode` goes without")
+        })?;
+        let wanted = |lazy: &LazyLayer| interpreter.layers.contains(&lazy.layer.diff_id);
+        Ok(Compiler {
+            host: host.clone(),
+            tier,
+            rootfs: self.snapshots(below, &wanted, tier).await?,
+            program: interpreter.program.clone(),
+            tag: interpreter.tag(),
+        })
     }
 }
 
 /// The modules of wheels that share a layer. Of a module that several have, the last one's counts.
-fn modules(files: &[PathBuf], layout: &Layout) -> Result<Vec<Modules>, BuildError> {
+fn modules<'a>(wheels: &'a [Wheel], layout: &Layout) -> Result<Vec<Modules<'a>>, BuildError> {
     let mut all = Vec::new();
     let mut last = HashMap::new();
-    for (index, file) in files.iter().enumerate() {
-        let modules = Wheel::open(file)?.modules(layout)?;
-        last.extend(modules.iter().map(|(path, _)| (path.clone(), index)));
+    for (index, wheel) in wheels.iter().enumerate() {
+        let modules = wheel.modules(layout)?;
+        last.extend(modules.iter().map(|module| (module.path.clone(), index)));
         all.push(modules);
     }
-    for (index, modules) in all.iter_mut().enumerate() {
-        modules.retain(|(path, _)| last.get(path) == Some(&index));
-    }
-    Ok(all)
+    let distributions = wheels.iter().zip(all).enumerate();
+    let distributions = distributions.map(|(index, (wheel, mut modules))| {
+        modules.retain(|module| last.get(&module.path) == Some(&index));
+        let paths = modules.iter().map(|module| module.path.clone()).collect();
+        let source = move |index: usize| {
+            let source = wheel.source(&modules[index]);
+            source.map_err(io::Error::other)
+        };
+        Modules {
+            paths,
+            source: Box::new(source),
+        }
+    });
+    Ok(distributions.collect())
 }
 
-impl Interpreter {
-    /// Compiles the modules of several distributions, each as if there were no other.
+impl Compiler {
+    /// Compiles the modules of several distributions, each as if there were no other. One thread sends sources and
+    /// another takes what is compiled, so that only a module or two are in memory.
     fn compile(
         &self,
-        distributions: Vec<Modules>,
+        mut distributions: Vec<Modules<'_>>,
         owner: u32,
         layer: &mut LayerWriter<BlobWriter>,
     ) -> Result<(), BuildError> {
@@ -218,13 +189,37 @@ impl Interpreter {
             return Err(BuildError::failed("the compiler has no pipes"));
         };
         let mut stdout = BufReader::new(stdout);
-        for modules in distributions {
-            driver::request(&modules, &mut stdin).map_err(|error| failed(&error))?;
-            driver::answer(&modules, &self.tag, owner, &mut stdout, layer)
-                .map_err(|error| failed(&error))?;
+        let paths: Vec<_> = distributions
+            .iter_mut()
+            .map(|modules| std::mem::take(&mut modules.paths))
+            .collect();
+        let (sent, received) = std::thread::scope(|scope| {
+            let paths = &paths;
+            let sender = scope.spawn(move || -> io::Result<()> {
+                for (paths, mut modules) in paths.iter().zip(distributions) {
+                    driver::request(paths, &mut modules.source, &mut stdin)?;
+                }
+                Ok(())
+            });
+            let received = paths
+                .iter()
+                .try_for_each(|paths| driver::answer(paths, &self.tag, owner, &mut stdout, layer));
+            // A sender that waits for someone to read what it sends is told that nobody does.
+            if received.is_err() {
+                worker.stop();
+            }
+            (sender.join(), received)
+        });
+        let sent = sent.unwrap_or_else(|_| Err(io::Error::other("the sender panicked")));
+        // What stopped the sender explains why the answer broke off, unless that is the compiler's end.
+        match (sent, received) {
+            (Ok(()), Ok(())) => {}
+            (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(failed(&error));
+            }
+            (_, Err(error)) => return Err(failed(&error)),
+            (Err(error), Ok(())) => return Err(failed(&error)),
         }
-        stdin.flush().map_err(|error| failed(&error))?;
-        drop(stdin);
         let exit = worker.wait()?;
         if exit.success() {
             Ok(())
@@ -237,8 +232,12 @@ impl Interpreter {
     }
 }
 
-/// Reads the modules below a folder of an unpacked layer.
-fn collect(root: &Path, folder: &str, modules: &mut Modules) -> Result<(), BuildError> {
+/// Finds the modules below a folder of an unpacked layer: where they go, and where they are.
+fn collect(
+    root: &Path,
+    folder: &str,
+    modules: &mut Vec<(String, PathBuf)>,
+) -> Result<(), BuildError> {
     let failed = |error: std::io::Error| {
         BuildError::failed("cannot read the standard library").caused_by(&error)
     };
@@ -258,7 +257,7 @@ fn collect(root: &Path, folder: &str, modules: &mut Modules) -> Result<(), Build
                 .extension()
                 .is_some_and(|extension| extension == "py")
         {
-            modules.push((path, fs_err::read(entry.path()).map_err(failed)?));
+            modules.push((path, entry.path()));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Layers: taken from the cache by what they are made from, or written now.
+//! Layers in the store: what is known of them, and how they are written.
 
 use std::io;
 
@@ -8,7 +8,12 @@ use imagespec_core::error::BuildError;
 use imagespec_oci::cache::Layer;
 use imagespec_oci::images::ImageStore;
 use imagespec_oci::layer::{LayerWriter, contract_parents};
+use imagespec_oci::lock::KeyLock;
 use imagespec_oci::store::BlobWriter;
+
+/// Fills a layer, on a thread that may block.
+pub(crate) type Fill =
+    Box<dyn FnOnce(&mut LayerWriter<BlobWriter>) -> Result<(), BuildError> + Send>;
 
 /// Makes layers in a store, with one compression.
 #[derive(Debug, Clone)]
@@ -33,41 +38,48 @@ impl Layers {
         hash.finish()
     }
 
-    /// A layer made before whose blob is here.
-    pub(crate) fn get(&self, key: &Digest) -> Option<Layer> {
-        let layer = self.store.layers().get(key)?;
-        (self.store.blobs().contains(&layer.digest).ok()? == Some(layer.size)).then_some(layer)
+    /// What came out of `key` when it was made. Its blob may be gone.
+    pub(crate) fn known(&self, key: &Digest) -> Option<Layer> {
+        self.store.layers().get(key)
     }
 
-    /// Writes a layer, on a thread that may block, and keeps it under `key` if there is one. The blob appears
-    /// only when it is complete.
-    pub(crate) async fn write<F>(
-        &self,
-        key: Option<Digest>,
-        created_by: String,
-        fill: F,
-    ) -> Result<Layer, BuildError>
-    where
-        F: FnOnce(&mut LayerWriter<BlobWriter>) -> Result<(), BuildError> + Send + 'static,
-    {
+    /// Whether the blob of a layer is here.
+    pub(crate) fn has(&self, layer: &Layer) -> Result<bool, BuildError> {
+        let found = self.store.blobs().contains(&layer.digest);
+        let found = found.map_err(|error| store_error(&error))?;
+        Ok(found == Some(layer.size))
+    }
+
+    /// Waits until nobody else makes the layer of `key`, here or in another process.
+    pub(crate) async fn lock(&self, key: &Digest) -> Result<KeyLock, BuildError> {
+        let (records, key) = (self.store.layers().clone(), *key);
+        let lock = tokio::task::spawn_blocking(move || records.lock(&key)).await;
+        lock.map_err(io::Error::other)
+            .and_then(|lock| lock)
+            .map_err(|error| store_error(&error))
+    }
+
+    /// Keeps what came out of `key`.
+    pub(crate) fn keep(&self, key: &Digest, layer: &Layer) -> Result<(), BuildError> {
+        let kept = self.store.layers().put(key, layer);
+        kept.map_err(|error| store_error(&error))
+    }
+
+    /// Forgets what came out of `key`.
+    pub(crate) fn forget(&self, key: &Digest) -> Result<(), BuildError> {
+        let forgotten = self.store.layers().remove(key);
+        forgotten.map_err(|error| store_error(&error))
+    }
+
+    /// Writes a layer, on a thread that may block. The blob appears only when it is complete.
+    pub(crate) async fn write(&self, created_by: String, fill: Fill) -> Result<Layer, BuildError> {
         let this = self.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            let layer = this.write_here(created_by, fill)?;
-            if let Some(key) = key {
-                this.store
-                    .layers()
-                    .put(&key, &layer)
-                    .map_err(|error| store_error(&error))?;
-            }
-            Ok(layer)
-        });
+        let written = tokio::task::spawn_blocking(move || this.write_here(created_by, fill));
         written.await.unwrap_or_else(|error| {
             Err(BuildError::failed("writing a layer panicked").caused_by(&error))
         })
     }
-}
 
-impl Layers {
     /// Writes a layer on this thread.
     pub(crate) fn write_here(
         &self,
@@ -92,8 +104,10 @@ impl Layers {
 pub(crate) fn store_error(error: &io::Error) -> BuildError {
     let built = BuildError::failed("cannot use the image store").caused_by(error);
     match error.kind() {
-        io::ErrorKind::StorageFull => built.hint("free some space: `imagespec cache prune`"),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::AlreadyExists => {
             built.hint("name a folder that can be written: `IMAGESPEC_CACHE_DIR`")
         }
         _ => built,

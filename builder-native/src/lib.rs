@@ -1,19 +1,35 @@
 //! The `native` builder: daemonless, rootless, embedded. It writes packages as layers without running anything,
 //! and runs only what has to be run.
 
+mod accounts;
 mod assemble;
 mod backend;
 mod base;
+mod built;
 mod bytecode;
 mod deliver;
+mod doctor;
+mod early;
 mod exec;
+mod form;
+mod inspect;
 mod layers;
+mod lazy;
+mod libc;
+mod limits;
+mod lists;
 mod machine;
+mod make;
 mod packages;
 mod provenance;
 mod python;
+mod recipe;
+mod reference;
 mod run;
+mod secrets;
 mod sources;
+mod workshop;
 
 pub use backend::{ENTRY, Native};
+pub use doctor::{Finding, State, examine};
 pub use exec::{Execution, execute};

@@ -11,7 +11,7 @@ use imagespec_python::index;
 use tempfile::TempDir;
 
 /// Where the machine's authorities appear.
-const AUTHORITIES: &str = "/run/imagespec/ca.pem";
+pub(crate) const AUTHORITIES: &str = "/run/imagespec/ca.pem";
 /// Variables that say where packages come from and how the network is reached.
 const LENT: [&str; 11] = [
     "UV_DEFAULT_INDEX",
@@ -32,6 +32,8 @@ const LENT: [&str; 11] = [
 pub(crate) struct Loan {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) mounts: Vec<(PathBuf, PathBuf)>,
+    /// Names of what is not lent, as it holds a user or a password.
+    pub(crate) withheld: Vec<String>,
 }
 
 /// The machine's package indexes, proxies and authorities. What holds a user or a password is withheld: a
@@ -40,21 +42,71 @@ pub(crate) fn network(host: &Host) -> Loan {
     let settings = index::environment(host, &PackageIndex::default());
     let mut loan = Loan::default();
     for name in LENT {
-        if let Some(value) = settings
-            .get(name)
-            .filter(|value| index::redacted(value) == **value)
-        {
-            loan.env.push((name.to_owned(), value.clone()));
+        match settings.get(name) {
+            Some(value) if index::redacted(value) == *value => {
+                loan.env.push((name.to_owned(), value.clone()));
+            }
+            Some(_) => loan.withheld.push(name.to_owned()),
+            None => {}
         }
     }
-    let named = settings.get("SSL_CERT_FILE").map(PathBuf::from);
-    let bundle = named.unwrap_or_else(|| PathBuf::from(CA_BUNDLE));
-    if bundle.is_file() {
-        loan.env
-            .push(("SSL_CERT_FILE".to_owned(), AUTHORITIES.to_owned()));
-        loan.mounts.push((bundle, PathBuf::from(AUTHORITIES)));
-    }
+    loan.authorities(settings.get("SSL_CERT_FILE"));
     loan
+}
+
+/// Variables of uv that name files or folders.
+const FILES: [&str; 5] = [
+    "UV_CONFIG_FILE",
+    "UV_CONSTRAINT",
+    "UV_OVERRIDE",
+    "UV_BUILD_CONSTRAINT",
+    "UV_FIND_LINKS",
+];
+/// Variables of uv that are about this machine.
+const OWN: [&str; 4] = [
+    "UV_CACHE_DIR",
+    "UV_PYTHON",
+    "UV_PYTHON_INSTALL_DIR",
+    "UV_LINK_MODE",
+];
+
+/// As [`network`], for uv where it builds: what says which packages there are is lent with its logins, as the
+/// requirements of a build come from the same indexes.
+pub(crate) fn indexes(settings: &index::Settings) -> Loan {
+    let mut loan = Loan::default();
+    for (name, value) in &settings.env {
+        let uv = name.starts_with("UV_") && !OWN.contains(&name.as_str());
+        if uv || LENT.contains(&name.as_str()) {
+            loan.env.push((name.clone(), value.clone()));
+        }
+    }
+    let named = FILES.iter().filter_map(|name| settings.env.get(*name));
+    let links = settings.options.iter();
+    let links = links.filter_map(|option| option.strip_prefix("--find-links="));
+    let words = named.map(String::as_str).chain(links);
+    for path in words
+        .flat_map(|words| words.split([' ', ',']))
+        .map(Path::new)
+    {
+        if path.is_absolute() && path.exists() {
+            loan.mounts.push((path.to_owned(), path.to_owned()));
+        }
+    }
+    loan.mounts.extend(settings.configuration.iter().cloned());
+    loan.authorities(settings.env.get("SSL_CERT_FILE"));
+    loan
+}
+
+impl Loan {
+    /// Lends what the machine's programs trust.
+    fn authorities(&mut self, named: Option<&String>) {
+        let bundle = named.map_or_else(|| PathBuf::from(CA_BUNDLE), PathBuf::from);
+        if bundle.is_file() {
+            self.env
+                .push(("SSL_CERT_FILE".to_owned(), AUTHORITIES.to_owned()));
+            self.mounts.push((bundle, PathBuf::from(AUTHORITIES)));
+        }
+    }
 }
 
 /// A program to be mounted into the sandbox; it exists as long as the folder.
@@ -99,6 +151,7 @@ mod tests {
         let loan = network(&host);
         let names: Vec<_> = loan.env.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["https_proxy", "SSL_CERT_FILE"]);
+        assert_eq!(loan.withheld, ["UV_DEFAULT_INDEX"]);
         assert_eq!(loan.mounts, [(bundle, PathBuf::from(AUTHORITIES))]);
     }
 }

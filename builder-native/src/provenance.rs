@@ -3,26 +3,104 @@
 use std::path::PathBuf;
 
 use imagespec_core::digest::Digest;
+use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
 use imagespec_debian::Package;
 use imagespec_oci::store::write_atomically;
 use serde::{Deserialize, Serialize};
 
-/// What an image of one platform stands on.
+use crate::libc::Libc;
+use crate::recipe::{Interpreter, LazyLayer};
+
+/// What the packages of an image stand on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Provenance {
-    /// Debian release.
-    pub(crate) suite: String,
-    /// Architecture, as Debian names it.
-    pub(crate) architecture: String,
-    /// Minor version of Python 3.
-    pub(crate) python: u32,
-    /// All Debian packages, those of `apt_packages` included.
-    pub(crate) packages: Vec<Package>,
-    /// The diff ids of the layers that the interpreter comes from.
-    pub(crate) interpreter: Vec<Digest>,
+pub(crate) struct Foundation {
+    pub(crate) system: System,
+    /// Its Python, if there is one.
+    pub(crate) python: Option<Interpreter>,
+    /// Its C library, if there is one.
+    pub(crate) libc: Option<Libc>,
     /// Whether the virtual environment is there.
     pub(crate) venv: bool,
+    /// Whether a virtual environment is to see the packages of the interpreter it stands on.
+    pub(crate) system_site_packages: bool,
+}
+
+/// A system of packages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct System {
+    /// What the distribution calls itself: `debian`.
+    pub(crate) distribution: Option<String>,
+    /// Its release: `bookworm`.
+    pub(crate) suite: Option<String>,
+    /// Architecture, as Debian names it; empty where it has none.
+    pub(crate) architecture: String,
+    pub(crate) packages: Packages,
+    /// Whether there is a `/bin/bash`.
+    pub(crate) shell: bool,
+}
+
+/// The packages of a system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Packages {
+    /// Exactly these, put together here, those of `apt_packages` included.
+    Ours(Vec<Package>),
+    /// What dpkg's database in the base says.
+    Theirs {
+        /// Digest of the manifest of the base, by which its database is kept.
+        base: Digest,
+        /// How many layers the base has.
+        layers: usize,
+        /// Whether there is an `apt-get`.
+        apt: bool,
+    },
+    /// dpkg knows of none.
+    None,
+}
+
+impl Foundation {
+    /// The interpreter that packages are installed for.
+    pub(crate) fn interpreter(&self) -> Result<&Interpreter, BuildError> {
+        self.python.as_ref().ok_or_else(|| {
+            BuildError::input(
+                "the base image has no Python, for `requirements`, `packages` or `python_exec`",
+            )
+            .field("base_image")
+            .hint("name one with a `python3` on its `PATH`, or leave `base_image` out")
+        })
+    }
+
+    /// The version of glibc that packages are chosen for.
+    pub(crate) fn glibc(&self) -> Result<(u32, u32), BuildError> {
+        match self.libc {
+            Some(Libc::Glibc(major, minor)) => Ok((major, minor)),
+            other => {
+                let found = other.map_or_else(|| "none".to_owned(), |libc| libc.to_string());
+                Err(BuildError::input(format!(
+                    "builder `native` installs Python packages over glibc, and the base image has: {found}"
+                ))
+                .field("base_image")
+                .hint("name a base that has glibc, as those of Debian and Ubuntu"))
+            }
+        }
+    }
+}
+
+impl System {
+    /// The Debian release, if it is one.
+    pub(crate) fn debian(&self) -> Option<&str> {
+        let suite = self.suite.as_deref();
+        suite.filter(|_| self.distribution.as_deref() == Some("debian"))
+    }
+}
+
+/// An image of one platform that we made here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Provenance {
+    pub(crate) foundation: Foundation,
+    /// Its layers, base first.
+    pub(crate) layers: Vec<LazyLayer>,
 }
 
 impl Provenance {

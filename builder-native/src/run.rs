@@ -6,23 +6,38 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use imagespec_core::contract::{VENV, WORKDIR};
-use imagespec_core::digest::{Digest, Framed};
-use imagespec_core::error::BuildError;
+use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_debian::Lists;
 use imagespec_oci::cache::Layer;
 use imagespec_oci::images::ImageStore;
+use imagespec_oci::layer::LayerWriter;
+use imagespec_oci::store::BlobWriter;
 use imagespec_python::uv::Uv;
 use imagespec_sandbox::{Job, Mount, Snapshots, Tier, changes, run};
 use indexmap::IndexMap;
 
 use crate::assemble::{Assembly, Draft};
-use crate::machine::{Loan, network, program};
+use crate::limits::exceeded;
+use crate::lists::{KEYS, Lent};
+use crate::machine::{AUTHORITIES, Loan, network, program};
+use crate::recipe::{LazyLayer, Recipe};
 
 /// Where `uv` and `pip` are while commands run.
-const TOOLS: &str = "/run/imagespec/bin";
-/// What tools leave behind that is no content of an image and differs every time: inodes of libraries, and
-/// the account files as they were.
-const LEFTOVERS: [&str; 5] = [
+pub(crate) const TOOLS: &str = "/run/imagespec/bin";
+/// What tools leave behind that is no content of an image and differs every time: inodes of libraries, the
+/// account files as they were, and apt's lists, caches and logs.
+const LEFTOVERS: [&str; 15] = [
     "/var/cache/ldconfig",
+    "/var/cache/apt",
+    "/var/cache/debconf/config.dat-old",
+    "/var/cache/debconf/templates.dat-old",
+    "/var/lib/apt/lists",
+    "/var/lib/dpkg/diversions-old",
+    "/var/lib/dpkg/statoverride-old",
+    "/var/lib/dpkg/status-old",
+    "/var/log/alternatives.log",
+    "/var/log/apt",
+    "/var/log/dpkg.log",
     "/etc/passwd-",
     "/etc/group-",
     "/etc/shadow-",
@@ -31,10 +46,11 @@ const LEFTOVERS: [&str; 5] = [
 /// How many of a failed command's last lines are repeated.
 const LINES: usize = 40;
 
+/// Version of how scripts are run and their changes become a layer: part of the layer's key.
+pub(crate) const RECIPE: u64 = 2;
+
 /// A shell command that makes a layer.
 pub(crate) struct Script<'a> {
-    /// What the layer depends on.
-    pub(crate) key: Digest,
     pub(crate) title: String,
     /// The field of the spec that asks for it.
     pub(crate) field: &'static str,
@@ -44,6 +60,8 @@ pub(crate) struct Script<'a> {
     pub(crate) lent: Vec<(String, String)>,
     /// Files of this machine and where they appear, read-only.
     pub(crate) mounts: Vec<(PathBuf, PathBuf)>,
+    /// A folder that is a layer below all others.
+    pub(crate) below: Option<PathBuf>,
     /// What does not become part of the layer.
     pub(crate) exclude: Vec<PathBuf>,
 }
@@ -56,14 +74,6 @@ impl Assembly<'_> {
         commands: &[String],
         env: &IndexMap<String, String>,
     ) -> Result<(), BuildError> {
-        let uv = Uv::find(&self.native.host).await?;
-        let (tools, pip) = program(&self.native.host, "pip", "#!/bin/sh\nexec uv pip \"$@\"\n")?;
-        let Loan {
-            env: lent,
-            mut mounts,
-        } = network(&self.native.host);
-        mounts.push((uv.path().to_path_buf(), Path::new(TOOLS).join("uv")));
-        mounts.push((pip, Path::new(TOOLS).join("pip")));
         let mut env = env.clone();
         let path = env
             .get("PATH")
@@ -78,56 +88,79 @@ impl Assembly<'_> {
         ] {
             env.insert(name.to_owned(), value.to_owned());
         }
-        let mut key = Framed::new("imagespec run");
-        key.list(&draft.layers, |key, layer| {
-            key.digest(&layer.diff_id);
-        });
-        key.list(commands, |key, command| {
-            key.text(command);
-        });
-        key.list(&env, |key, (name, value)| {
-            key.text(name).text(value);
-        });
-        let step = self.cx.progress.step(
-            format!("run {}", draft.platform),
-            format!("commands: {}", commands.join(" && ")),
-        );
-        let script = Script {
-            key: key.finish(),
-            title: format!("commands: {}", commands.join(" && ")),
-            field: "commands",
-            line: commands.join(" && "),
-            env: &env,
-            lent,
-            mounts,
-            exclude: vec![PathBuf::from("/run"), PathBuf::from("/root/.cache")],
+        let recipe = Recipe::Commands {
+            suite: draft.foundation.system.debian().map(str::to_owned),
+            commands: commands.to_vec(),
+            env,
         };
-        let cached = self.script(draft, script).await?;
-        drop(tools);
+        let name = format!("run {}", draft.platform);
+        let step = self.cx.progress.step(name, recipe.title());
+        can_run(draft, "commands")?;
+        let cached = self.add(draft, recipe).await?;
         step.finish(cached, "done");
         Ok(())
     }
 
-    /// Runs a script over the draft and adds its layer. Says whether it was there before.
+    /// Runs commands over layers, of a Debian suite if it is one, and writes what they changed.
+    pub(crate) async fn run_commands(
+        &self,
+        below: &[LazyLayer],
+        recipe: &Recipe,
+        suite: Option<&str>,
+        commands: &[String],
+        env: &IndexMap<String, String>,
+    ) -> Result<Layer, BuildError> {
+        let host = &self.native.host;
+        let uv = Uv::find(host).await?;
+        let (tools, pip) = program(host, "pip", "#!/bin/sh\nexec uv pip \"$@\"\n")?;
+        let Loan {
+            env: lent,
+            mut mounts,
+            mut withheld,
+        } = network(host);
+        let lists = match suite {
+            Some(suite) => self.archive()?.lists(suite, Path::new(KEYS))?,
+            None => Lists::default(),
+        };
+        let authorities = mounts
+            .iter()
+            .any(|(_, target)| target == Path::new(AUTHORITIES));
+        let lists_layer = Lent::new(host, &lists, authorities.then_some(AUTHORITIES))?;
+        withheld.extend(lists.withheld.then(|| "apt's sources".to_owned()));
+        mounts.push((uv.path().to_path_buf(), Path::new(TOOLS).join("uv")));
+        mounts.push((pip, Path::new(TOOLS).join("pip")));
+        let script = Script {
+            title: recipe.title(),
+            field: "commands",
+            line: commands.join(" && "),
+            env,
+            lent,
+            mounts,
+            below: Some(lists_layer.path()),
+            exclude: [PathBuf::from("/run"), PathBuf::from("/root/.cache")]
+                .into_iter()
+                .chain(Lent::excluded())
+                .collect(),
+        };
+        let layer = self.script(below, script).await.map_err(|error| {
+            if withheld.is_empty() || error.kind != ErrorKind::Failed {
+                return error;
+            }
+            error.hint(format!(
+                "commands are not given what holds a password, as they could write it into the image: {}",
+                withheld.join(", ")
+            ))
+        });
+        drop((tools, lists_layer));
+        layer
+    }
+
+    /// Runs a script over layers and writes what it changed.
     pub(crate) async fn script(
         &self,
-        draft: &mut Draft,
+        below: &[LazyLayer],
         script: Script<'_>,
-    ) -> Result<bool, BuildError> {
-        let key = self.layers.key(&script.key);
-        if let (Some(layer), false) = (self.layers.get(&key), self.cx.settings.force) {
-            draft.layers.push(layer);
-            return Ok(true);
-        }
-        if !draft.platform.is_host() {
-            let message = format!(
-                "programs of `{}` do not run on this machine, and `{}` needs some",
-                draft.platform, script.field
-            );
-            return Err(BuildError::input(message)
-                .field(script.field)
-                .hint("build that platform on a machine of its own"));
-        }
+    ) -> Result<Layer, BuildError> {
         let host = &self.native.host;
         let tier = imagespec_sandbox::tier(host).await.map_err(|error| {
             BuildError::from(imagespec_sandbox::Error::from(error)).field(script.field)
@@ -154,8 +187,13 @@ impl Assembly<'_> {
                 .collect(),
             cwd: PathBuf::from(WORKDIR),
             mounts: script.mounts.into_iter().map(mount).collect(),
+            limits: self.native.limits,
             ..Job::new(
-                self.snapshots(&draft.layers, tier).await?,
+                script
+                    .below
+                    .into_iter()
+                    .chain(self.snapshots(below, &|_| true, tier).await?)
+                    .collect(),
                 ["/bin/bash", "-c", &script.line],
             )
         };
@@ -171,7 +209,13 @@ impl Assembly<'_> {
                 line: line.to_owned(),
             });
         };
-        let exit = run(host, &job, tier, &mut on_line, &self.cx.cancel).await?;
+        let exit = run(host, &job, tier, &mut on_line, &self.cx.cancel).await;
+        let exit = exit.map_err(|error| match error {
+            imagespec_sandbox::Error::Limit { limit } => {
+                exceeded(limit, &self.native.limits, script.field)
+            }
+            error => error.into(),
+        })?;
         if !exit.success() {
             let said = std::io::Error::other(Vec::from(last).join("\n"));
             return Err(BuildError::failed(format!(
@@ -184,33 +228,59 @@ impl Assembly<'_> {
         }
         let leftovers = LEFTOVERS.iter().map(PathBuf::from);
         let exclude: Vec<_> = script.exclude.into_iter().chain(leftovers).collect();
-        let fill = move |layer: &mut _| {
+        let fill = move |layer: &mut LayerWriter<BlobWriter>| {
             changes::write(&upper, tier, layer, &exclude)?;
             Ok(())
         };
-        let layer = self.layers.write(Some(key), script.title, fill).await?;
-        draft.layers.push(layer);
+        let layer = self.layers.write(script.title, Box::new(fill)).await?;
         let removed = imagespec_sandbox::remove_tree(&work.path().join("upper"));
         removed.map_err(|error| {
             BuildError::failed("cannot clean up after the sandbox").caused_by(&error)
         })?;
-        Ok(false)
+        Ok(layer)
     }
 
-    /// The folders of unpacked layers, base first.
+    /// The folders of the unpacked layers that `wanted` picks, base first.
     pub(crate) async fn snapshots(
         &self,
-        layers: &[Layer],
+        image: &[LazyLayer],
+        wanted: &(dyn Fn(&LazyLayer) -> bool + Sync),
         tier: Tier,
     ) -> Result<Vec<PathBuf>, BuildError> {
-        snapshots(
-            &self.native.store,
-            &self.native.host.cache_dir,
-            layers,
-            tier,
-        )
-        .await
+        let cache_dir = &self.native.host.cache_dir;
+        let unpacked = Snapshots::open(&cache_dir.join("snapshots"), tier)?;
+        let packed = |lazy: &LazyLayer| wanted(lazy) && !unpacked.has(&lazy.layer.diff_id);
+        self.ensure(image, &packed).await?;
+        let layers: Vec<_> = image.iter().filter(|lazy| wanted(lazy)).collect();
+        let layers: Vec<_> = layers.into_iter().map(|lazy| lazy.layer.clone()).collect();
+        snapshots(&self.native.store, cache_dir, &layers, tier).await
     }
+}
+
+/// Refuses what has to run programs of a platform that this machine is not, or without the shell for it.
+pub(crate) fn can_run(draft: &Draft, field: &'static str) -> Result<(), BuildError> {
+    has_shell(draft, field)?;
+    if draft.platform.is_host() {
+        return Ok(());
+    }
+    let message = format!(
+        "programs of `{}` do not run on this machine, and `{field}` needs some",
+        draft.platform
+    );
+    Err(BuildError::input(message)
+        .field(field)
+        .hint("build that platform on a machine of its own"))
+}
+
+/// Refuses what needs a shell where there is none.
+pub(crate) fn has_shell(draft: &Draft, field: &'static str) -> Result<(), BuildError> {
+    if draft.foundation.system.shell {
+        return Ok(());
+    }
+    let message = format!("the base image has no `/bin/bash`, which `{field}` needs");
+    Err(BuildError::input(message)
+        .field(field)
+        .hint("name a `base_image` that has it"))
 }
 
 /// Unpacks layers that are not unpacked yet, and says where they all are.
@@ -233,7 +303,13 @@ pub(crate) async fn snapshots(
             unpacked.map_err(BuildError::from)
         }
     };
-    stream::iter(layers.iter().map(one))
+    // An overlay holds a folder once. What a layer has and hides, its last occurrence has and hides too.
+    let mut lowers: Vec<Layer> = Vec::new();
+    for layer in layers {
+        lowers.retain(|before| before.diff_id != layer.diff_id);
+        lowers.push(layer.clone());
+    }
+    stream::iter(lowers.iter().map(one))
         .buffered(2)
         .try_collect()
         .await

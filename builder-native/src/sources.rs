@@ -2,15 +2,20 @@
 
 use imagespec_core::context::ContextFiles;
 use imagespec_core::contract::USER_ID;
+use imagespec_core::digest::{Digest, Framed};
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::ContextEntry;
 use imagespec_oci::layer::{LayerWriter, Metadata};
 use imagespec_oci::store::BlobWriter;
 
 use crate::assemble::{Assembly, Draft};
+use crate::recipe::Recipe;
+
+/// Version of the way files of the context become a layer, part of its key.
+const RECIPE: u64 = 2;
 
 impl Assembly<'_> {
-    pub(crate) fn copy(
+    pub(crate) async fn copy(
         &self,
         draft: &mut Draft,
         field: &str,
@@ -22,28 +27,53 @@ impl Assembly<'_> {
             format!("copy {field}"),
         );
         let count = self.plan.entries(from).count();
-        // On this task's thread, since the files are only lent; they are small beside packages.
-        let layer = tokio::task::block_in_place(|| {
-            self.layers.write_here(format!("copy {field}"), |layer| {
-                for (path, entry) in self.plan.entries(from) {
-                    if self.cx.cancel.is_cancelled() {
-                        return Err(BuildError::interrupted());
-                    }
-                    let target = format!("{}/{path}", to.trim_matches('/'));
-                    add(
-                        layer,
-                        &target,
-                        entry,
-                        self.cx.files,
-                        &format!("{from}/{path}"),
-                    )
-                    .map_err(|error| error.field(field))?;
-                }
-                Ok(())
-            })
-        })?;
-        step.finish(false, format!("{count} files"));
-        draft.layers.push(layer);
+        let recipe = Recipe::Copy {
+            field: field.to_owned(),
+            from: from.to_owned(),
+            to: to.to_owned(),
+        };
+        let cached = self.add(draft, recipe).await?;
+        step.finish(cached, format!("{count} files"));
+        Ok(())
+    }
+
+    pub(crate) fn copy_key(&self, from: &str, to: &str) -> Digest {
+        let mut key = Framed::new("imagespec copy");
+        key.number(RECIPE).text(to);
+        let entries: Vec<_> = self.plan.entries(from).collect();
+        key.list(entries, |key, (path, entry)| {
+            key.text(path);
+            match entry {
+                ContextEntry::Directory => key.text("directory"),
+                ContextEntry::Symlink { target } => key.text("symlink").text(target),
+                ContextEntry::File {
+                    digest, executable, ..
+                } => key
+                    .text("file")
+                    .digest(digest)
+                    .number(u64::from(*executable)),
+            };
+        });
+        key.finish()
+    }
+
+    /// Adds the files of a folder of the context to a layer.
+    pub(crate) fn copied(
+        &self,
+        layer: &mut LayerWriter<BlobWriter>,
+        field: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<(), BuildError> {
+        for (path, entry) in self.plan.entries(from) {
+            if self.cx.cancel.is_cancelled() {
+                return Err(BuildError::interrupted());
+            }
+            let target = format!("{}/{path}", to.trim_matches('/'));
+            let source = format!("{from}/{path}");
+            add(layer, &target, entry, self.cx.files, &source)
+                .map_err(|error| error.field(field))?;
+        }
         Ok(())
     }
 }

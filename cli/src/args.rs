@@ -73,6 +73,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check what building needs, and say how to mend it
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List the images of the local store
     Images {
         /// Print JSON
@@ -111,11 +117,22 @@ pub(crate) enum CacheCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Remove what no image needs
+    /// Remove what no image needs, and what was not used for a while
     Prune {
-        /// Also forget images and layers that could be used again
+        /// Also forget images, and everything else that could be used again
         #[arg(long)]
         all: bool,
+        /// Remove downloads, root file systems and the like that were not used for so many days
+        #[arg(
+            long,
+            value_name = "DAYS",
+            default_value_t = 30,
+            conflicts_with = "all"
+        )]
+        older_than: u16,
+        /// Remove the longest unused of them until so many gigabytes are left
+        #[arg(long, value_name = "GB", conflicts_with = "all")]
+        max_size: Option<u32>,
     },
 }
 
@@ -197,16 +214,16 @@ pub(crate) struct HowArgs {
     /// A further tag
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
-    /// Do without bytecode
+    /// Compile no Python to bytecode; an image that has some is built again
     #[arg(long, overrides_with = "bytecode")]
     pub(crate) no_bytecode: bool,
-    /// Compile Python to bytecode (the default)
+    /// Compile Python to bytecode, as is the default; an image without is built again
     #[arg(long, overrides_with = "no_bytecode")]
     pub(crate) bytecode: bool,
-    /// Compression of layers
-    #[arg(long, value_name = "FORM", value_parser = compression, default_value = "gzip")]
-    pub(crate) compression: Compression,
-    /// A label of the image
+    /// Compression of layers: gzip (the default), gzip-single or zstd; an image with another is built again
+    #[arg(long, value_name = "FORM", value_parser = compression)]
+    pub(crate) compression: Option<Compression>,
+    /// A label of the image; one that lacks it is built again
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) labels: Vec<(String, String)>,
     /// How many things are done at once

@@ -31,7 +31,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if asked { 0 } else { 2 });
         }
     };
-    match command::run(cli) {
+    let done = command::run(cli);
+    imagespec_sandbox::settle();
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             fail::print(&error);

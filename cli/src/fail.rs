@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io::{self, Write};
 
 use imagespec_core::error::BuildError;
+use imagespec_core::login::redacted;
 
 const RED: &str = "\u{1b}[1;31m";
 const CYAN: &str = "\u{1b}[1;36m";
@@ -34,12 +35,13 @@ fn write(out: &mut impl Write, error: &BuildError) -> io::Result<()> {
     out.flush()
 }
 
-/// A text without the control characters a file or a server may have put into it.
+/// A text without the control characters a file or a server may have put into it, and without the logins of URLs:
+/// the line of a declaration that is shown may hold one.
 fn printable(text: &str) -> String {
     let visible = |c: char| {
         if c.is_control() && c != '\n' { ' ' } else { c }
     };
-    text.chars().map(visible).collect()
+    redacted(text).chars().map(visible).collect()
 }
 
 #[cfg(test)]
@@ -48,7 +50,7 @@ mod tests {
 
     #[test]
     fn causes_and_hints_have_lines_of_their_own() {
-        let error = BuildError::input("the inner\u{1b}[2J")
+        let error = BuildError::input("the inner\u{1b}[2J https://me:secret@host")
             .caused_by(&io::Error::other("its cause\nand more"))
             .context("the outer")
             .hint("do this");
@@ -58,7 +60,7 @@ mod tests {
             anstream::adapter::strip_str(std::str::from_utf8(&text).expect("UTF-8")).to_string();
         insta::assert_snapshot!(text, @r"
     error: the outer
-      caused by: the inner [2J
+      caused by: the inner [2J https://host
       caused by: its cause
         and more
     hint: do this

@@ -2,7 +2,6 @@
 
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use imagespec_core::digest::{Digest, Framed};
@@ -15,8 +14,9 @@ use crate::closure::{self, Installed};
 use crate::error::DebianError;
 use crate::index::Index;
 use crate::package::{Package, Pocket};
-use crate::release::{self, Release};
-use crate::sources::{SignedBy, Source, Sources};
+use crate::release::Problem;
+use crate::source::{SignedBy, Source};
+use crate::sources::Sources;
 
 /// Packages downloaded at a time.
 const PARALLEL: usize = 8;
@@ -50,10 +50,10 @@ impl Default for ArchiveOptions {
 /// A Debian archive, as this machine reaches it.
 #[derive(Debug, Clone)]
 pub struct Archive {
-    client: Client,
-    cache: PathBuf,
-    sources: Sources,
-    origin: String,
+    pub(crate) client: Client,
+    pub(crate) cache: PathBuf,
+    pub(crate) sources: Sources,
+    pub(crate) origin: String,
 }
 
 /// A suite of the archive for one architecture.
@@ -81,7 +81,7 @@ impl Archive {
         }
         if let Some(keyring) = &options.keyring {
             for source in &mut sources.sources {
-                source.signed_by = SignedBy::Files(vec![keyring.clone()]);
+                source.signed_by = SignedBy::file(keyring.clone());
             }
         }
         Ok(Self {
@@ -123,69 +123,6 @@ impl Archive {
         })
     }
 
-    /// The first source that has a pocket, signed. A release must be there; another pocket only where the
-    /// machine's own sources have one like it.
-    async fn release(
-        &self,
-        suite: &str,
-        pocket: Pocket,
-    ) -> Result<Option<(&Source, Release)>, DebianError> {
-        let mut last = None;
-        for source in self.sources.for_pocket(suite, pocket) {
-            match self.fetch_release(source, &pocket.suite(suite)).await {
-                Ok(release) => return Ok(Some((source, release))),
-                Err(DebianError::Http(error)) if is_absent(&error) => {}
-                Err(error) => last = Some(error),
-            }
-        }
-        match last {
-            // Without the security updates that the machine itself uses, the image would be silently worse.
-            Some(error) if pocket != Pocket::Release => Err(error),
-            None if pocket != Pocket::Release => Ok(None),
-            source => Err(DebianError::NoSource {
-                suite: suite.to_owned(),
-                source: source.map(Box::new),
-            }),
-        }
-    }
-
-    async fn fetch_release(&self, source: &Source, suite: &str) -> Result<Release, DebianError> {
-        let keyring = self.sources.keyring(&source.signed_by)?;
-        let url = join(&source.url, &format!("dists/{suite}/InRelease"))?;
-        let refused = |problem| DebianError::Release {
-            url: url.to_string(),
-            problem,
-        };
-        let text = match self.client.fetch(&url, release::LIMIT).await {
-            Ok(bytes) => keyring.open_clear_signed(&bytes).map_err(refused)?,
-            Err(error) if is_absent(&error) => {
-                let plain = join(&source.url, &format!("dists/{suite}/Release"))?;
-                let detached = join(&source.url, &format!("dists/{suite}/Release.gpg"))?;
-                let bytes = self.client.fetch(&plain, release::LIMIT).await?;
-                let signature = self
-                    .client
-                    .fetch(&detached, 1 << 20)
-                    .await
-                    .map_err(|error| {
-                        if is_absent(&error) {
-                            refused("it is not signed".into())
-                        } else {
-                            error.into()
-                        }
-                    })?;
-                keyring
-                    .check_detached(&bytes, &signature)
-                    .map_err(refused)?;
-                String::from_utf8_lossy(&bytes).into_owned()
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let release = Release::parse(&text).map_err(refused)?;
-        let now = self.sources.check_valid_until.then(SystemTime::now);
-        release.check(&self.origin, suite, now).map_err(refused)?;
-        Ok(release)
-    }
-
     async fn index_file(
         &self,
         source: &Source,
@@ -216,8 +153,9 @@ impl Archive {
             }
         }
         Err(DebianError::Release {
-            url: source.url.to_string(),
-            problem: format!("it names an index that is not there: `{path}`"),
+            url: imagespec_http::redacted(&source.url),
+            origin: source.origin.clone(),
+            problem: Problem::damaged(format!("it names an index that is not there: `{path}`")),
         })
     }
 
@@ -251,12 +189,11 @@ impl Archive {
             progress(package.size);
             return Ok(file);
         }
-        let mut last = DebianError::Release {
-            url: package.filename.clone(),
-            problem: "no source has this package".into(),
+        let mut last = DebianError::NoFile {
+            path: package.filename.clone(),
         };
         for source in &self.sources.sources {
-            if source.is_security() != (package.pocket == Pocket::Security) {
+            if !source.has(package.pocket) {
                 continue;
             }
             let url = join(&source.url, &package.filename)?;
@@ -276,6 +213,11 @@ impl Archive {
             }
         }
         Err(last)
+    }
+
+    /// The `Origin` that its releases must have.
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// Where the file of a package is, or will be, in the cache.
@@ -301,15 +243,15 @@ impl Suite {
     }
 }
 
-fn is_absent(error: &HttpError) -> bool {
+pub(crate) fn is_absent(error: &HttpError) -> bool {
     error
         .status()
         .is_some_and(|status| matches!(status.as_u16(), 404 | 410))
 }
 
-fn join(root: &Url, path: &str) -> Result<Url, DebianError> {
+pub(crate) fn join(root: &Url, path: &str) -> Result<Url, DebianError> {
     root.join(path).map_err(|error| DebianError::Sources {
-        path: root.to_string(),
+        path: imagespec_http::redacted(root),
         problem: error.to_string(),
     })
 }

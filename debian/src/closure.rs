@@ -100,22 +100,18 @@ impl<'a> Closure<'a> {
         index
             .candidate(relation)
             .or_else(|| index.providers(relation).into_iter().next())
-            .filter(|candidate| !self.chosen.contains_key(candidate.package.name.as_str()))
+            .filter(|candidate| !self.chosen.contains_key(candidate.name()))
     }
 
     fn take(&mut self, candidate: &'a Candidate) {
-        if self
-            .chosen
-            .insert(&candidate.package.name, candidate)
-            .is_none()
-        {
+        if self.chosen.insert(candidate.name(), candidate).is_none() {
             self.queue.push_back(candidate);
         }
     }
 
     fn satisfy(&mut self, candidate: &'a Candidate) -> Result<(), DebianError> {
         let unsatisfied = |relation: String| DebianError::Unsatisfied {
-            package: candidate.package.name.clone(),
+            package: candidate.name().to_owned(),
             relation,
         };
         for group in candidate.relations().depends().map_err(unsatisfied)? {
@@ -134,10 +130,10 @@ impl<'a> Closure<'a> {
 
     /// Every package that will be there: name, version, relations. A chosen one replaces an installed one.
     fn present(&self) -> impl Iterator<Item = (&str, &str, &Relations)> {
-        let chosen = self.chosen.values().map(|candidate| {
-            let package = &candidate.package;
-            (&*package.name, &*package.version, candidate.relations())
-        });
+        let chosen = self
+            .chosen
+            .values()
+            .map(|candidate| (candidate.name(), candidate.version(), candidate.relations()));
         let kept = self
             .installed
             .values()
@@ -148,7 +144,7 @@ impl<'a> Closure<'a> {
 
     fn version_of(&self, name: &str) -> Option<&str> {
         match self.chosen.get(name) {
-            Some(candidate) => Some(&candidate.package.version),
+            Some(candidate) => Some(candidate.version()),
             None => self.installed.get(name).map(|one| one.version.as_str()),
         }
     }
@@ -221,7 +217,7 @@ impl<'a> Closure<'a> {
                 self.visit(needed, seen, order)?;
             }
         }
-        order.push(candidate.package.clone());
+        order.push(candidate.package(self.index.architecture()));
         Ok(())
     }
 }

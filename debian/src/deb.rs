@@ -17,6 +17,8 @@ const AR_MAGIC: &[u8; 8] = b"!<arch>\n";
 const CONTROL_LIMIT: u64 = 64 << 20;
 /// The most bytes a data tar may unpack to.
 const DATA_LIMIT: u64 = 32 << 30;
+/// The longest name, in bytes, of those that do not fit a header: what Linux allows a path, and the NUL.
+const NAME_LIMIT: u64 = 4097;
 /// The largest window of a zstd stream, in bytes.
 const ZSTD_WINDOW: u64 = 128 << 20;
 
@@ -46,6 +48,13 @@ pub enum Kind {
     Symlink(Vec<u8>),
     /// A further name of a file of the package, and that file's path.
     Hardlink(Vec<u8>),
+}
+
+/// Names that are too long for the header of the entry that follows, as GNU's tar has them.
+#[derive(Debug, Default)]
+struct Long {
+    path: Option<Vec<u8>>,
+    target: Option<Vec<u8>>,
 }
 
 /// An entry of a package.
@@ -153,22 +162,45 @@ impl Deb {
         };
         let mut archive = tar::Archive::new(BufReader::with_capacity(64 << 10, plain.take(limit)));
         let damaged = |error: io::Error| refused(&self.path, &error.to_string());
-        for entry in archive.entries().map_err(damaged)? {
+        let mut long = Long::default();
+        // Raw, because the reader would hold a long name of any length.
+        for entry in archive.entries().map_err(damaged)?.raw(true) {
             let mut entry = entry.map_err(damaged)?;
-            if let Some(read) = self.entry(&entry)? {
-                each(read, &mut entry)?;
+            let name = match entry.header().entry_type() {
+                EntryType::GNULongName => &mut long.path,
+                EntryType::GNULongLink => &mut long.target,
+                _ => {
+                    let read = self.entry(&entry, std::mem::take(&mut long))?;
+                    each(read, &mut entry)?;
+                    continue;
+                }
+            };
+            if entry.size() > NAME_LIMIT {
+                return Err(refused(&self.path, "it has a name that is too long"));
             }
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).map_err(damaged)?;
+            bytes.truncate(
+                bytes
+                    .iter()
+                    .position(|byte| *byte == 0)
+                    .unwrap_or(bytes.len()),
+            );
+            *name = Some(bytes);
         }
         Ok(())
     }
 
-    fn entry<R: Read>(&self, entry: &tar::Entry<'_, R>) -> Result<Option<Entry>, DebianError> {
+    fn entry<R: Read>(&self, entry: &tar::Entry<'_, R>, long: Long) -> Result<Entry, DebianError> {
         let damaged = |error: io::Error| refused(&self.path, &error.to_string());
-        let path = inside(&entry.path_bytes())
+        let path = long.path.unwrap_or_else(|| entry.path_bytes().into_owned());
+        let path = inside(&path)
             .ok_or_else(|| refused(&self.path, "it has a path that leaves the root"))?;
+        let target = long.target;
         let link = || {
-            entry
-                .link_name_bytes()
+            target
+                .clone()
+                .or_else(|| entry.link_name_bytes().map(std::borrow::Cow::into_owned))
                 .filter(|target| !target.is_empty())
                 .ok_or_else(|| refused(&self.path, "it has a link without a target"))
         };
@@ -176,12 +208,18 @@ impl Deb {
         let kind = match header.entry_type() {
             EntryType::Regular | EntryType::Continuous => Kind::File(entry.size()),
             EntryType::Directory => Kind::Directory,
-            EntryType::Symlink => Kind::Symlink(link()?.into_owned()),
+            EntryType::Symlink => Kind::Symlink(link()?),
             EntryType::Link => Kind::Hardlink(
                 inside(&link()?)
                     .ok_or_else(|| refused(&self.path, "it has a link out of the root"))?,
             ),
-            EntryType::XGlobalHeader => return Ok(None),
+            // dpkg reads no headers of PAX either (libdpkg, tarfn.c).
+            EntryType::XHeader | EntryType::XGlobalHeader => {
+                return Err(refused(
+                    &self.path,
+                    "it has headers that dpkg does not read",
+                ));
+            }
             _ => return Err(refused(&self.path, "it has a device")),
         };
         if path.is_empty() && kind != Kind::Directory {
@@ -191,13 +229,13 @@ impl Deb {
             u32::try_from(id.map_err(damaged)?)
                 .map_err(|_| refused(&self.path, "it has an owner out of range"))
         };
-        Ok(Some(Entry {
+        Ok(Entry {
             path,
             kind,
             mode: header.mode().map_err(damaged)? & 0o7777,
             uid: id(header.uid())?,
             gid: id(header.gid())?,
-        }))
+        })
     }
 }
 
@@ -329,9 +367,99 @@ mod tests {
         assert_eq!(found[0].kind, Kind::Symlink(b"../../etc".to_vec()));
     }
 
+    /// A header with a size, and that many bytes of `content`, again and again.
+    fn sized(kind: EntryType, content: &[u8], size: u64) -> impl Read {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(size);
+        header.set_cksum();
+        let bytes = content.to_vec();
+        let filled = std::iter::repeat_n(
+            bytes,
+            usize::try_from(size).expect("a size") / content.len(),
+        );
+        let mut filled = filled.flatten();
+        let content = std::iter::from_fn(move || filled.next());
+        let padding = usize::try_from(size.next_multiple_of(512) - size).expect("a size");
+        let all = content.chain(std::iter::repeat_n(0, padding));
+        io::Cursor::new(header.as_bytes().to_vec()).chain(Bytes(all))
+    }
+
+    struct Bytes<I>(I);
+
+    impl<I: Iterator<Item = u8>> Read for Bytes<I> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let mut count = 0;
+            for (to, from) in buffer.iter_mut().zip(self.0.by_ref()) {
+                *to = from;
+                count += 1;
+            }
+            Ok(count)
+        }
+    }
+
+    fn long(name: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut header = sized(EntryType::GNULongName, name.as_bytes(), name.len() as u64);
+        header.read_to_end(&mut bytes).expect("a header");
+        [bytes, tar_of("short", EntryType::Regular, None)].concat()
+    }
+
+    #[test]
+    fn names_are_long_but_not_endless() {
+        let name = format!("{}/{}", "d".repeat(200), "f".repeat(200));
+        let found = entries(&package(&long(&name))).expect("entries");
+        assert_eq!(found[0].path, name.as_bytes());
+        for kind in [EntryType::GNULongName, EntryType::GNULongLink] {
+            // 8 MiB that compress to nothing.
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            io::copy(&mut sized(kind, b"a", 8 << 20), &mut gzip).expect("gzip");
+            let data = gzip.finish().expect("gzip");
+            let error = entries(&ar(&[
+                ("debian-binary", b"2.0\n"),
+                ("control.tar", &[0; 1024]),
+                ("data.tar.gz", &data),
+            ]));
+            let error = error.expect_err("a name without end").to_string();
+            assert!(error.contains("name that is too long"), "{error}");
+        }
+    }
+
+    #[test]
+    fn archives_that_lie_are_refused() {
+        let good = package(&tar_of("x", EntryType::Regular, None));
+        let member = |at: usize, text: &str| {
+            let mut bytes = good.clone();
+            bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
+            bytes
+        };
+        // The first member's name, size and end of header.
+        for (at, text) in [
+            (8, "debian-evil   "),
+            (8 + 48, "9999999999"),
+            (8 + 48, "-4        "),
+            (8 + 48, "4x        "),
+            (8 + 58, "xx"),
+        ] {
+            assert!(entries(&member(at, text)).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn hostile_packages_are_refused() {
         for data in [
+            long("../../etc/passwd"),
+            long("/etc/passwd"),
+            tar_of("x", EntryType::XHeader, None),
+            tar_of("x", EntryType::XGlobalHeader, None),
+            tar_of("x", EntryType::GNUSparse, None),
+            tar_of("x", EntryType::Block, None),
+            tar_of("x", EntryType::Fifo, None),
+            tar_of("x", EntryType::Link, None),
+            tar_of("x", EntryType::Link, Some("/etc/shadow")),
             tar_of("../etc/passwd", EntryType::Regular, None),
             tar_of("/etc/passwd", EntryType::Regular, None),
             tar_of("usr/../../x", EntryType::Regular, None),

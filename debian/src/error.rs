@@ -7,6 +7,8 @@ use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_http::HttpError;
 use imagespec_oci::layer::LayerError;
 
+use crate::release::Problem;
+
 /// A failure of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum DebianError {
@@ -35,12 +37,29 @@ pub enum DebianError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A Release file is not signed by a trusted key, or not what was asked for.
-    #[error("the release file `{url}` is refused: {problem}")]
+    #[error("the release file is refused: `{url}`")]
     Release {
         /// Where it came from.
         url: String,
+        /// What names that address.
+        origin: String,
         /// What is wrong with it.
-        problem: String,
+        #[source]
+        problem: Problem,
+    },
+    /// A part of a suite that the machine's sources have is not where they say.
+    #[error("the archive does not have what the apt sources of this machine name: `{suite}`")]
+    NoPocket {
+        /// The part: `bookworm-security`.
+        suite: String,
+        /// The file that names it, or names it of another suite.
+        origin: String,
+    },
+    /// No source can have the package.
+    #[error("no apt source of this machine has the package file: `{path}`")]
+    NoFile {
+        /// Its path below the archive's root.
+        path: String,
     },
     /// The suite has no packages for the architecture.
     #[error("the suite `{suite}` has no packages for the architecture `{architecture}`")]
@@ -49,14 +68,6 @@ pub enum DebianError {
         suite: String,
         /// The architecture, as Debian names it.
         architecture: String,
-    },
-    /// No Debian release has this Python.
-    #[error("no Debian release has Python {wanted}; there are {known}")]
-    Python {
-        /// The version asked for.
-        wanted: String,
-        /// The versions there are.
-        known: String,
     },
     /// A package that was asked for does not exist.
     #[error("unknown package in the Debian suite `{suite}`: `{name}`")]
@@ -113,10 +124,11 @@ impl DebianError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoSource { .. }
+            | Self::NoPocket { .. }
+            | Self::Release { .. }
             | Self::Sources { .. }
             | Self::Keyring { .. }
             | Self::Architecture { .. }
-            | Self::Python { .. }
             | Self::UnknownPackage { .. }
             | Self::Unsatisfied { .. }
             | Self::Conflict { .. } => ErrorKind::Input,
@@ -140,9 +152,12 @@ impl From<DebianError> for BuildError {
             DebianError::NoSource { .. } => built
                 .hint("set the builder option `debian_mirror` to the address of a mirror")
                 .hint("set the builder option `debian_keyring` to the path of the keyring that signs it"),
-            DebianError::Python { .. } => built
-                .field("python_version")
-                .hint("choose one of these versions, or name a `base_image` that has the wanted one"),
+            DebianError::Release {
+                origin, problem, ..
+            } => release_hints(built, origin, problem),
+            DebianError::NoPocket { suite, origin } => built
+                .hint(format!("name a mirror that has it in `{origin}`, or with the builder option `debian_mirror`"))
+                .hint(format!("if `{suite}` does not exist, take its like out of `{origin}`")),
             DebianError::UnknownPackage { similar, .. } => {
                 let built = built.field("apt_packages");
                 match similar.first() {
@@ -155,5 +170,28 @@ impl From<DebianError> for BuildError {
             }
             _ => built,
         }
+    }
+}
+
+/// What to do about a release that is refused.
+fn release_hints(built: BuildError, origin: &str, problem: &Problem) -> BuildError {
+    let other =
+        format!("name another mirror in `{origin}`, or with the builder option `debian_mirror`");
+    match problem {
+        Problem::Unsigned => built.hint("an archive has to sign its `Release`").hint(other),
+        Problem::Untrusted { .. } => built
+            .hint(format!(
+                "name the keyring of the archive with `Signed-By` in `{origin}`, or with the builder option `debian_keyring`"
+            ))
+            .hint("on Debian the package `debian-archive-keyring` has the keys"),
+        Problem::Expired(_) => built
+            .hint("check the clock of this machine: `date`")
+            .hint("if it is right, the mirror is out of date")
+            .hint(other)
+            .hint(format!(
+                "an archive that does not change any more: `Check-Valid-Until: no` in `{origin}`"
+            )),
+        Problem::Future(_) => built.hint("check the clock of this machine: `date`"),
+        _ => built.hint(other),
     }
 }

@@ -14,10 +14,10 @@ use crate::merged;
 use crate::package::Package;
 
 /// Part of every key: to be raised whenever the bytes of layers change for the same packages.
-pub const RECIPE: u64 = 1;
+pub const RECIPE: u64 = 2;
 
 /// A layer to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LayerPlan {
     /// What the layer's bytes depend on, compression aside.
     pub key: Digest,

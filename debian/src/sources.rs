@@ -1,74 +1,34 @@
-//! Where a machine's apt gets its packages: sources.list(5), in both formats, and the keys trusted for each.
+//! Where a machine's apt gets its packages, and the keys it trusts for each.
 
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use crate::deb822;
 use crate::error::DebianError;
 use crate::keyring::Keyring;
 use crate::package::Pocket;
+use crate::settings::Settings;
+use crate::source::{self, SignedBy, Source, web};
 
 /// Keys that are trusted for sources that name none.
 const DEFAULT_KEYS: &str = "etc/apt/trusted.gpg.d";
 /// Keys of the Debian archive itself.
 const DEBIAN_KEYRING: &str = "usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The keys a source names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SignedBy {
-    /// None: the machine's trusted keys.
-    Default,
-    /// Keyring files.
-    Files(Vec<PathBuf>),
-    /// An armored key in the source itself.
-    Inline(String),
-}
-
-/// One address that a machine gets packages from, and the suites it names there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// Root of the archive.
-    pub url: Url,
-    /// Suites, as written.
-    pub suites: Vec<String>,
-    /// Keys.
-    pub signed_by: SignedBy,
-}
-
 /// What a machine's apt is configured to do.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// Its sources, in the order apt reads them.
     pub sources: Vec<Source>,
-    /// Whether a release that is no longer valid is refused (`Acquire::Check-Valid-Until`).
-    pub check_valid_until: bool,
+    /// Its settings.
+    pub settings: Settings,
     root: PathBuf,
-}
-
-impl Source {
-    /// Whether it is where security updates come from: an archive of its own.
-    pub(crate) fn is_security(&self) -> bool {
-        self.has(Pocket::Security)
-    }
-
-    fn has(&self, pocket: Pocket) -> bool {
-        let is = |suite: &str| {
-            if suite.ends_with("-security") || suite.ends_with("/updates") {
-                Pocket::Security
-            } else if suite.ends_with("-updates") {
-                Pocket::Updates
-            } else {
-                Pocket::Release
-            }
-        };
-        self.suites.iter().any(|suite| is(suite) == pocket)
-    }
 }
 
 impl Sources {
     /// Reads the configuration below `root`, normally `/`. What is not there counts as empty; a source that
-    /// cannot be understood is left out, as apt would have complained of it long ago.
+    /// cannot be understood is left out, as apt would have complained of it long ago. Keys that cannot be
+    /// understood are an error: leaving them out would trust others.
     pub fn read(root: &Path) -> Result<Self, DebianError> {
         let apt = root.join("etc/apt");
         let mut sources = Vec::new();
@@ -76,41 +36,37 @@ impl Sources {
         files.extend(sorted(&apt.join("sources.list.d"))?);
         for path in files.iter().filter(|path| path.is_file()) {
             let text = fs_err::read_to_string(path)?;
+            let origin = path.display().to_string();
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some("list") => sources.extend(text.lines().filter_map(one_line).flatten()),
-                Some("sources") => sources.extend(paragraphs(path, &text)?),
+                Some("list") => sources.extend(source::lines(&origin, &text)?),
+                Some("sources") => sources.extend(source::paragraphs(&origin, &text)?),
                 _ => {}
-            }
-        }
-        let mut check_valid_until = true;
-        let mut settings = vec![apt.join("apt.conf")];
-        settings.extend(sorted(&apt.join("apt.conf.d"))?);
-        for path in settings.iter().filter(|path| path.is_file()) {
-            for line in fs_err::read_to_string(path)?.lines() {
-                if let Some(setting) = valid_until_setting(line) {
-                    check_valid_until = setting;
-                }
             }
         }
         Ok(Self {
             sources,
-            check_valid_until,
+            settings: Settings::read(&apt)?,
             root: root.to_owned(),
         })
     }
 
     /// Uses `mirror` for everything but security updates, which stay where the machine gets them, and are
-    /// also looked for beside the mirror, where mirrors keep them.
+    /// also looked for beside the mirror, where mirrors keep them. Nothing but the release itself has to be
+    /// there.
     pub(crate) fn replace_mirror(&mut self, mirror: &Url) {
         let trimmed = mirror.as_str().trim_end_matches('/');
         let source = |url: String, suite: &str| {
             Some(Source {
-                url: web(&url)?,
-                suites: vec![suite.to_owned()],
-                signed_by: SignedBy::Default,
+                listed: false,
+                ..Source::new(
+                    web(&url)?,
+                    vec![suite.to_owned()],
+                    "the option `debian_mirror`",
+                )
             })
         };
-        let machine = self.sources.drain(..).filter(Source::is_security);
+        let machine = self.sources.drain(..);
+        let machine: Vec<_> = machine.filter_map(Source::security_only).collect();
         self.sources = [
             source(trimmed.to_owned(), "stable"),
             source(trimmed.to_owned(), "stable-updates"),
@@ -133,40 +89,49 @@ impl Sources {
         named.into_iter()
     }
 
-    /// The keys that may sign what comes from `source`.
+    /// Whether a release of `source` that is no longer valid is refused.
+    pub(crate) fn checks_validity(&self, source: &Source) -> bool {
+        let machine = || self.settings.flag("Acquire::Check-Valid-Until");
+        self.checks_date(source) && source.check_valid_until.or_else(machine) != Some(false)
+    }
+
+    /// Whether a release of `source` that is dated in the future is refused.
+    pub(crate) fn checks_date(&self, source: &Source) -> bool {
+        let machine = || self.settings.flag("Acquire::Check-Date");
+        source.check_date.or_else(machine) != Some(false)
+    }
+
+    /// The keys that may sign what comes from a source that names `signed_by`.
     pub fn keyring(&self, signed_by: &SignedBy) -> Result<Keyring, DebianError> {
         let mut keyring = Keyring::default();
-        match signed_by {
-            SignedBy::Inline(armored) => {
-                keyring.extend(Keyring::parse(armored.as_bytes()).map_err(|source| {
-                    DebianError::Keyring {
-                        path: "Signed-By".into(),
-                        source: source.into(),
-                    }
-                })?);
+        if let Some(armored) = &signed_by.armored {
+            let keys = Keyring::parse(armored.as_bytes());
+            keyring.extend(keys.map_err(|source| DebianError::Keyring {
+                path: "Signed-By".into(),
+                source: source.into(),
+            })?);
+        } else if signed_by.files.is_empty() {
+            for path in sorted(&self.root.join(DEFAULT_KEYS))? {
+                keyring.extend(Keyring::open(&path)?);
             }
-            SignedBy::Files(files) => {
-                for file in files {
-                    let below = file.strip_prefix("/").unwrap_or(file);
-                    keyring.extend(Keyring::open(&self.root.join(below))?);
-                }
-            }
-            SignedBy::Default => {
-                for path in sorted(&self.root.join(DEFAULT_KEYS))? {
-                    keyring.extend(Keyring::open(&path)?);
-                }
-                let debian = self.root.join(DEBIAN_KEYRING);
-                if debian.is_file() {
-                    keyring.extend(Keyring::open(&debian)?);
-                }
+            let debian = self.root.join(DEBIAN_KEYRING);
+            if debian.is_file() {
+                keyring.extend(Keyring::open(&debian)?);
             }
         }
+        for file in &signed_by.files {
+            let path = file
+                .strip_prefix("/")
+                .map_or_else(|_| file.clone(), |below| self.root.join(below));
+            keyring.extend(Keyring::open(&path)?);
+        }
+        keyring.restrict(signed_by.fingerprints.clone());
         Ok(keyring)
     }
 }
 
 /// The files of a folder in order; none where it does not exist.
-fn sorted(folder: &Path) -> Result<Vec<PathBuf>, DebianError> {
+pub(crate) fn sorted(folder: &Path) -> Result<Vec<PathBuf>, DebianError> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
@@ -177,109 +142,6 @@ fn sorted(folder: &Path) -> Result<Vec<PathBuf>, DebianError> {
     paths.retain(|path| path.is_file());
     paths.sort();
     Ok(paths)
-}
-
-fn valid_until_setting(line: &str) -> Option<bool> {
-    let (name, value) = line.trim().split_once(char::is_whitespace)?;
-    if !name.eq_ignore_ascii_case("Acquire::Check-Valid-Until") {
-        return None;
-    }
-    let value = value.trim().trim_end_matches(';').trim_matches('"');
-    Some(!["false", "no", "0", "off", "without", "disable"].contains(&value))
-}
-
-fn web(url: &str) -> Option<Url> {
-    let mut url = Url::parse(url).ok()?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return None;
-    }
-    if !url.path().ends_with('/') {
-        url.set_path(&format!("{}/", url.path()));
-    }
-    Some(url)
-}
-
-/// `deb [options] url suite components…`; anything else is no source of packages.
-fn one_line(line: &str) -> Option<Vec<Source>> {
-    let line = line.split('#').next()?.trim();
-    let rest = line
-        .strip_prefix("deb")?
-        .strip_prefix([' ', '\t'])?
-        .trim_start();
-    let (options, rest) = match rest.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?,
-        None => ("", rest),
-    };
-    let mut words = rest.split_whitespace();
-    let (url, suite) = (web(words.next()?)?, words.next()?);
-    let signed_by = options
-        .split_whitespace()
-        .filter_map(|option| option.split_once('='))
-        .find(|(name, _)| name.eq_ignore_ascii_case("signed-by"))
-        .map_or(SignedBy::Default, |(_, files)| signed_by(files));
-    words.any(|component| component == "main").then(|| {
-        vec![Source {
-            url,
-            suites: vec![suite.to_owned()],
-            signed_by,
-        }]
-    })
-}
-
-fn signed_by(value: &str) -> SignedBy {
-    if value.contains("-----BEGIN") {
-        let lines: Vec<&str> = value
-            .trim_start()
-            .lines()
-            .map(|line| {
-                if line.trim() == "." {
-                    ""
-                } else {
-                    line.trim_end()
-                }
-            })
-            .collect();
-        return SignedBy::Inline(lines.join("\n") + "\n");
-    }
-    let files = value
-        .split([',', ' ', '\n'])
-        .filter(|path| path.starts_with('/'))
-        .map(PathBuf::from);
-    // A fingerprint instead of a file restricts the machine's trusted keys; they remain the bound.
-    match files.collect::<Vec<_>>() {
-        files if files.is_empty() => SignedBy::Default,
-        files => SignedBy::Files(files),
-    }
-}
-
-fn paragraphs(path: &Path, text: &str) -> Result<Vec<Source>, DebianError> {
-    let paragraphs = deb822::parse(text).map_err(|error| DebianError::Sources {
-        path: path.display().to_string(),
-        problem: error.to_string(),
-    })?;
-    let mut sources = Vec::new();
-    for paragraph in paragraphs {
-        let words = |name: &str| -> Vec<String> {
-            let value = paragraph.get(name).unwrap_or_default();
-            value.split_whitespace().map(ToOwned::to_owned).collect()
-        };
-        let has = |name: &str, word: &str| words(name).iter().any(|other| other == word);
-        let disabled = ["no", "false", "0"].iter().any(|no| has("Enabled", no));
-        if disabled || !has("Types", "deb") || !has("Components", "main") {
-            continue;
-        }
-        let keys = paragraph
-            .get("Signed-By")
-            .map_or(SignedBy::Default, signed_by);
-        for url in words("URIs").iter().filter_map(|url| web(url)) {
-            sources.push(Source {
-                url,
-                suites: words("Suites"),
-                signed_by: keys.clone(),
-            });
-        }
-    }
-    Ok(sources)
 }
 
 #[cfg(test)]
@@ -315,28 +177,32 @@ mod tests {
                 "http://c.example/debian/"
             ]
         );
-        assert_eq!(
-            read.sources[0].signed_by,
-            SignedBy::Files(vec!["/k.gpg".into()])
-        );
-        assert_eq!(
-            read.sources[1].signed_by,
-            SignedBy::Inline("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n".into())
-        );
+        assert_eq!(read.sources[0].signed_by, SignedBy::file("/k.gpg".into()));
+        assert!(read.sources[1].signed_by.armored.is_some());
         assert_eq!(read.sources[1].suites, ["trixie", "trixie-updates"]);
-        assert!(read.check_valid_until);
+        assert!(read.checks_validity(&read.sources[0]));
     }
 
     #[test]
-    fn the_machine_may_accept_old_releases() {
-        assert_eq!(
-            valid_until_setting(r#"Acquire::Check-Valid-Until "false";"#),
-            Some(false)
-        );
-        assert_eq!(
-            valid_until_setting(r#"Acquire::Check-Valid-Until "true";"#),
-            Some(true)
-        );
-        assert_eq!(valid_until_setting("# Acquire::Check-Valid-Until"), None);
+    fn a_source_is_asked_before_the_machine_what_is_checked() {
+        let mut sources = Sources::default();
+        let url = web("http://a.example").expect("a URL");
+        let mut source = Source::new(url, vec!["trixie".into()], "f");
+        source.check_valid_until = Some(false);
+        assert!(!sources.checks_validity(&source) && sources.checks_date(&source));
+        source.check_date = Some(false);
+        source.check_valid_until = Some(true);
+        assert!(!sources.checks_validity(&source) && !sources.checks_date(&source));
+        // With a mirror of one's own nothing but security updates remains of the machine's.
+        source.suites.push("trixie-security".into());
+        sources.sources.push(source);
+        sources.replace_mirror(&web("http://m.example/debian").expect("a URL"));
+        let listed: Vec<_> = sources
+            .sources
+            .iter()
+            .filter(|source| source.listed)
+            .collect();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].suites, ["trixie-security"]);
     }
 }

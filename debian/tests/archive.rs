@@ -69,7 +69,7 @@ async fn system(suite: &str, python: &str) {
     let client = Client::new(&host).expect("a client");
     let archive = Archive::open(client, &host, &ArchiveOptions::default()).expect("an archive");
     let suite = archive.suite(suite, "amd64").await.expect("a suite");
-    let packages = suite.base_packages().expect("a closure");
+    let packages = suite.base_packages(true).expect("a closure");
     let cancel = CancellationToken::new();
     archive
         .fetch(&packages, &|_| {}, &cancel)

@@ -1,22 +1,25 @@
 //! The client: TLS over the system's trust store, proxies, retries.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
+use bytes::Bytes;
 use imagespec_core::host::{Host, RegistrySettings};
 use reqwest::{RequestBuilder, Response};
-use rustls::crypto::ring;
 use url::Url;
 
+use crate::body::bounded;
 use crate::error::{HttpError, redacted};
 use crate::retry::{Retry, worth_retrying};
+use crate::trust::Trust;
 
 /// An HTTP client. Cloning it shares its connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     inner: reqwest::Client,
+    uploads: Arc<OnceLock<reqwest::Client>>,
+    trust: Trust,
     retry: Retry,
 }
 
@@ -28,23 +31,40 @@ impl Client {
 
     /// A client for one registry, which may be signed by an authority of its own.
     pub fn with_settings(settings: &RegistrySettings) -> Result<Self, HttpError> {
-        // The provider is the process's; whoever comes first sets it, and it is the same for all.
-        let _ = ring::default_provider().install_default();
-        let setup = |source: Box<dyn std::error::Error + Send + Sync>| HttpError::Setup { source };
+        let pem = match &settings.ca {
+            Some(ca) => Some(fs_err::read(ca).map_err(HttpError::setup)?),
+            None => None,
+        };
+        let trust = Trust::new(pem.as_deref())?;
+        let inner = builder(&trust)?
+            .read_timeout(Duration::from_secs(60))
+            .build()
+            .map_err(HttpError::setup)?;
+        Ok(Self {
+            inner,
+            uploads: Arc::default(),
+            trust,
+            retry: Retry::default(),
+        })
+    }
+
+    /// A client for a service of this machine, over its socket where it has one: no proxy stands before it.
+    pub fn local(socket: Option<&Path>) -> Result<Self, HttpError> {
+        let trust = Trust::new(None)?;
         let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("imagespec/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(20))
-            .read_timeout(Duration::from_secs(60));
-        if let Some(ca) = &settings.ca {
-            let pem = fs_err::read(ca).map_err(|error| setup(error.into()))?;
-            let authorities =
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| setup(error.into()))?;
-            builder = builder.tls_certs_merge(authorities);
+            .tls_backend_preconfigured(trust.config()?)
+            .connect_timeout(Duration::from_secs(10))
+            .no_proxy();
+        #[cfg(unix)]
+        if let Some(socket) = socket {
+            builder = builder.unix_socket(socket);
         }
-        let inner = builder.build().map_err(|error| setup(error.into()))?;
+        let inner = builder.build().map_err(HttpError::setup)?;
         Ok(Self {
             inner,
             retry: Retry::default(),
+            trust,
+            uploads: Arc::default(),
         })
     }
 
@@ -60,8 +80,22 @@ impl Client {
         &self.inner
     }
 
-    pub(crate) const fn retry(&self) -> &Retry {
-        &self.retry
+    /// The client below for requests whose body is large or secret: it follows no redirect, and waits for an
+    /// answer without end, so that whoever uses it has to watch the time.
+    pub fn uploads(&self) -> Result<&reqwest::Client, HttpError> {
+        if let Some(client) = self.uploads.get() {
+            return Ok(client);
+        }
+        let client = builder(&self.trust)?
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(HttpError::setup)?;
+        Ok(self.uploads.get_or_init(|| client))
+    }
+
+    /// How patient it is.
+    pub const fn retry(&self) -> Retry {
+        self.retry
     }
 
     /// Sends what `request` makes, again on 408, 429, 5xx and broken connections, and returns the last answer
@@ -70,24 +104,37 @@ impl Client {
         &self,
         request: impl Fn(&reqwest::Client) -> RequestBuilder,
     ) -> Result<Response, HttpError> {
-        let mut tried = 0;
+        let mut tries = self.retry.tries();
         loop {
-            tried += 1;
-            let wait = match request(&self.inner).send().await {
-                Ok(response) if worth_retrying(&response) => {
-                    match self.retry.wait(tried, Some(response.headers())) {
-                        Some(wait) => wait,
-                        None => return Ok(response),
-                    }
-                }
-                Ok(response) => return Ok(response),
-                Err(error) => match self.retry.wait(tried, None) {
-                    Some(wait) if !error.is_builder() => wait,
-                    _ => return Err(transport(error)),
-                },
+            let answer = self.send_once(&request).await;
+            let headers = match &answer {
+                Ok(response) if worth_retrying(response) => Some(response.headers()),
+                Err(error) if error.may_pass() => None,
+                _ => return answer,
             };
-            tokio::time::sleep(wait).await;
+            if !tries.again(headers).await {
+                return answer;
+            }
         }
+    }
+
+    /// Sends what `request` makes, once, and returns the answer whatever its status.
+    pub async fn send_once(
+        &self,
+        request: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<Response, HttpError> {
+        let (client, request) = request(&self.inner).build_split();
+        let request = request.map_err(HttpError::of)?;
+        let url = request.url().clone();
+        match tokio::time::timeout(self.retry.patience, client.execute(request)).await {
+            Ok(answer) => answer.map_err(HttpError::of),
+            Err(_) => Err(HttpError::too_slow(&url, self.retry.patience)),
+        }
+    }
+
+    /// The body of an answer, at most `limit` bytes.
+    pub async fn read(&self, response: Response, limit: u64) -> Result<Bytes, HttpError> {
+        bounded(response, limit, self.retry.patience).await
     }
 
     /// As [`Client::send`], but any answer that is not a success is an error.
@@ -100,7 +147,7 @@ impl Client {
             return Ok(response);
         }
         let (url, status) = (redacted(response.url()), response.status());
-        let body = bounded(response, 4096).await.unwrap_or_default();
+        let body = self.read(response, 4096).await.unwrap_or_default();
         Err(HttpError::Status {
             url,
             status,
@@ -110,12 +157,15 @@ impl Client {
 
     /// The whole of a small answer, at most `limit` bytes.
     pub async fn fetch(&self, url: &Url, limit: u64) -> Result<Bytes, HttpError> {
-        let mut tried = 0;
+        let mut tries = self.retry.tries();
         loop {
-            tried += 1;
             let response = self.send_ok(|client| client.get(url.clone())).await?;
-            match bounded(response, limit).await {
-                Err(HttpError::Transport { .. }) if self.retry.wait(tried, None).is_some() => {}
+            match self.read(response, limit).await {
+                Err(error) if error.may_pass() => {
+                    if !tries.again(None).await {
+                        return Err(error);
+                    }
+                }
                 result => return result,
             }
         }
@@ -129,34 +179,9 @@ impl Client {
     }
 }
 
-/// The body of an answer, at most `limit` bytes.
-pub(crate) async fn bounded(response: Response, limit: u64) -> Result<Bytes, HttpError> {
-    let url = response.url().clone();
-    let too_large = || HttpError::TooLarge {
-        url: redacted(&url),
-        limit,
-    };
-    if response
-        .content_length()
-        .is_some_and(|length| length > limit)
-    {
-        return Err(too_large());
-    }
-    let mut body = BytesMut::new();
-    let mut stream = response.bytes_stream();
-    while let Some(chunk) = stream.next().await {
-        body.extend_from_slice(&chunk.map_err(|error| HttpError::transport(&url, error))?);
-        if body.len() as u64 > limit {
-            return Err(too_large());
-        }
-    }
-    Ok(body.freeze())
-}
-
-fn transport(error: reqwest::Error) -> HttpError {
-    let url = error.url().map(redacted).unwrap_or_default();
-    HttpError::Transport {
-        url,
-        source: error.without_url(),
-    }
+fn builder(trust: &Trust) -> Result<reqwest::ClientBuilder, HttpError> {
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(trust.config()?)
+        .user_agent(concat!("imagespec/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(20)))
 }

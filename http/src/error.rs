@@ -1,5 +1,7 @@
 //! What can go wrong between here and a server.
 
+use std::time::Duration;
+
 use imagespec_core::digest::Digest;
 use imagespec_core::error::{BuildError, ErrorKind};
 use reqwest::StatusCode;
@@ -15,6 +17,24 @@ pub enum HttpError {
         url: String,
         /// Why.
         source: reqwest::Error,
+    },
+    /// The answer, or its body, takes longer than anybody waits.
+    #[error("`{url}` answers too slowly, less than 64 KiB in {patience:?}")]
+    TooSlow {
+        /// The URL, redacted.
+        url: String,
+        /// How long was waited for it.
+        patience: Duration,
+    },
+    /// The answer ends before its time.
+    #[error("`{url}` ends after {found} of {expected} bytes")]
+    Truncated {
+        /// The URL, redacted.
+        url: String,
+        /// How many bytes there should be.
+        expected: u64,
+        /// How many came.
+        found: u64,
     },
     /// The server answered, but not with success.
     #[error("`{url}` answered {status}")]
@@ -55,12 +75,75 @@ pub enum HttpError {
     },
 }
 
+/// What TLS may have against a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// Its certificate is signed by nobody who is trusted, is for another name, or out of date.
+    Untrusted,
+    /// It does not speak TLS.
+    Absent,
+}
+
 impl HttpError {
+    pub(crate) fn setup(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let source = source.into();
+        Self::Setup { source }
+    }
+
     /// The status the server answered with, if it answered.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Status { status, .. } => Some(*status),
             _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Transport { source, .. } => {
+                !source.is_builder() && !source.is_redirect() && self.tls().is_none()
+            }
+            Self::TooSlow { .. } | Self::Truncated { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// What TLS has against the server, where that is why it cannot be reached.
+    pub fn tls(&self) -> Option<Tls> {
+        let mut cause: &(dyn std::error::Error + 'static) = match self {
+            Self::Transport { source, .. } => source,
+            _ => return None,
+        };
+        loop {
+            match cause.downcast_ref::<rustls::Error>() {
+                Some(rustls::Error::InvalidCertificate(_)) => return Some(Tls::Untrusted),
+                Some(rustls::Error::InvalidMessage(_)) => return Some(Tls::Absent),
+                _ => {}
+            }
+            // An I/O error's source is that of what it wraps, not what it wraps.
+            let wrapped = cause.downcast_ref::<std::io::Error>();
+            cause = match wrapped.and_then(std::io::Error::get_ref) {
+                Some(inner) => inner,
+                None => cause.source()?,
+            };
+        }
+    }
+
+    /// The request or its answer took longer than `patience`.
+    pub fn too_slow(url: &Url, patience: Duration) -> Self {
+        Self::TooSlow {
+            url: redacted(url),
+            patience,
+        }
+    }
+
+    /// A request that got no answer.
+    pub fn of(source: reqwest::Error) -> Self {
+        let url = source.url().map(redacted).unwrap_or_default();
+        Self::Transport {
+            url,
+            source: source.without_url(),
         }
     }
 
@@ -73,7 +156,7 @@ impl HttpError {
 }
 
 /// `url` without user, password, query and fragment.
-pub(crate) fn redacted(url: &Url) -> String {
+pub fn redacted(url: &Url) -> String {
     let mut url = url.clone();
     // A URL that cannot have a user has none to remove.
     let _ = url.set_username("");
@@ -86,7 +169,13 @@ pub(crate) fn redacted(url: &Url) -> String {
 impl From<HttpError> for BuildError {
     fn from(error: HttpError) -> Self {
         let (kind, hint) = match &error {
-            HttpError::Transport { .. } => (
+            HttpError::Transport { .. } if error.tls() == Some(Tls::Untrusted) => (
+                ErrorKind::Unavailable,
+                Some("trust the authority that signed its certificate: name it in SSL_CERT_FILE"),
+            ),
+            HttpError::Transport { .. }
+            | HttpError::TooSlow { .. }
+            | HttpError::Truncated { .. } => (
                 ErrorKind::Unavailable,
                 Some("check the network, the proxy settings and the address"),
             ),

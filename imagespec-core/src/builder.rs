@@ -25,7 +25,8 @@ pub trait Builder: fmt::Debug + Send + Sync {
     /// Whether this builder can work here and now, and if not, why and what to do about it.
     async fn probe(&self) -> Availability;
 
-    /// The finished image of `plan` at the context's destination and output, for all its platforms.
+    /// The finished image of `plan` at the context's destination and output, for all its platforms, as the settings
+    /// ask for it: one without a label or with another compression than they name is not the image.
     ///
     /// `Ok(None)` says that it is certainly absent. When that cannot be known, the answer is an error of kind
     /// [`ErrorKind::Unknown`](crate::error::ErrorKind::Unknown), never a guess.
@@ -41,6 +42,16 @@ pub trait Builder: fmt::Debug + Send + Sync {
         plan: &BuildPlan,
         cx: &BuildContext<'_>,
     ) -> Result<BuiltImage, BuildError>;
+
+    /// Gives an image that was found the further tags of the destination, where the output says that it is.
+    async fn tag(&self, image: &BuiltImage, cx: &BuildContext<'_>) -> Result<(), BuildError> {
+        let _ = image;
+        let tags = cx.destination.extra_tags.join(", ");
+        Err(BuildError::input(format!(
+            "the builder does not tag images that exist: `{tags}`"
+        ))
+        .hint("leave out `--tag`, or build the image again with `--force`"))
+    }
 
     /// Where images go when nobody says: [`Output::Push`](crate::context::Output::Push) with a registry is
     /// decided before; this is for images without one.
@@ -146,6 +157,30 @@ pub struct BuiltImage {
     pub pushed_bytes: u64,
     /// The layers, base first; of the first platform where there are several.
     pub layers: Vec<BuiltLayer>,
+    /// What had to be done, where the builder counts it.
+    #[serde(default)]
+    pub work: Option<Work>,
+}
+
+/// What a builder had to do for an image: what it reused does not count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Wheels that were downloaded.
+    pub wheels_fetched: u64,
+    /// Debian packages that were downloaded.
+    pub packages_fetched: u64,
+    /// Layers of a base image that were downloaded.
+    pub base_layers_fetched: u64,
+    /// Bytes of all these.
+    pub bytes_fetched: u64,
+    /// Layers that were written: compressed and digested.
+    pub layers_written: u64,
+    /// Layers that the registry took from another of its repositories.
+    #[serde(default)]
+    pub layers_mounted: u64,
+    /// Requests to the registry.
+    #[serde(default)]
+    pub requests: u64,
 }
 
 /// A layer of a finished image.

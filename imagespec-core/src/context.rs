@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::builder::BuiltImage;
 use crate::event::Progress;
+use crate::login::IndexLogins;
 
 /// Where and how one image is built: everything that says *how*, while the plan says *what*.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct BuildContext<'a> {
     pub base: Option<&'a BuiltImage>,
     /// Secret files for the installation of packages.
     pub secrets: &'a [SecretMount],
+    /// Logins of package indexes, for whoever resolves and fetches.
+    pub logins: &'a IndexLogins,
     /// How the image is built.
     pub settings: &'a BuildSettings,
     /// Tells of progress.
@@ -129,12 +132,19 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// The name it has on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::GzipSingle => "gzip-single",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
 /// How an image is built, as flags and deployments say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line, none excludes another"
-)]
 pub struct BuildSettings {
     /// Build even what exists.
     pub force: bool,
@@ -142,14 +152,33 @@ pub struct BuildSettings {
     pub pull: bool,
     /// Refuse what `imagespec.lock` does not pin.
     pub locked: bool,
-    /// Compression of layers.
-    pub compression: Compression,
-    /// Compile Python packages to bytecode.
-    pub bytecode: bool,
+    /// Compression of layers, where somebody asks for one: an image that exists must then have it.
+    pub compression: Option<Compression>,
+    /// Whether Python packages are compiled to bytecode, where somebody says so: it must then be so in an image that
+    /// exists.
+    pub bytecode: Option<bool>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
     /// How many things may be done at once, at least 1.
     pub jobs: usize,
+}
+
+impl BuildSettings {
+    /// How layers are compressed: gzip of many members unless somebody asks for something else.
+    pub fn compression(&self) -> Compression {
+        self.compression.unwrap_or_default()
+    }
+
+    /// Whether Python packages are compiled to bytecode: they are unless somebody says no.
+    pub fn bytecode(&self) -> bool {
+        self.bytecode.unwrap_or(true)
+    }
+
+    /// Whether something is asked for that the plan's digest, and so the tag, does not tell: an image that exists
+    /// may then be another one.
+    pub fn is_particular(&self) -> bool {
+        self.compression.is_some() || self.bytecode.is_some() || !self.labels.is_empty()
+    }
 }
 
 impl Default for BuildSettings {
@@ -158,8 +187,8 @@ impl Default for BuildSettings {
             force: false,
             pull: false,
             locked: false,
-            compression: Compression::Gzip,
-            bytecode: true,
+            compression: None,
+            bytecode: None,
             labels: BTreeMap::new(),
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
         }

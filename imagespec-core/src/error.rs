@@ -108,6 +108,12 @@ impl BuildError {
         self
     }
 
+    /// The field of the spec that caused it, where its message does not name it.
+    pub fn unnamed_field(&self) -> Option<&str> {
+        let field = self.field.as_deref()?;
+        (!self.message.contains(&format!("`{field}`"))).then_some(field)
+    }
+
     /// Adds what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -115,18 +121,26 @@ impl BuildError {
         self
     }
 
-    /// Keeps `error` and all its sources as the cause.
+    /// Keeps `error` and all its sources as the cause. Where one of them is a full disk, the error is
+    /// [`ErrorKind::Failed`] whatever it was, and says what helps.
     #[must_use]
     pub fn caused_by(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
         self.source = Some(Box::new(Cause::of(error)));
+        if is_full_disk(error) {
+            self.kind = ErrorKind::Failed;
+            self = self.hint(FULL_DISK);
+        }
         self
     }
 
     /// As [`BuildError::caused_by`], for an error whose own message is already this one's.
     #[must_use]
     pub fn caused_by_source_of(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
-        self.source = error.source().map(|source| Box::new(Cause::of(source)));
-        self
+        self.source = None;
+        match error.source() {
+            Some(source) => self.caused_by(source),
+            None => self,
+        }
     }
 
     /// Makes this error the cause of a broader one of the same kind; hints and field move outward.
@@ -151,6 +165,23 @@ impl BuildError {
             source,
         }
     }
+}
+
+/// What helps where a disk is full.
+const FULL_DISK: &str = "free some space on that disk; of the caches: `imagespec cache prune`";
+
+/// Whether an error or one of its sources is that of a full disk. An I/O error that wraps another has none of
+/// its own kind in the chain, but answers for it.
+fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
+    let full = |error: &std::io::Error| {
+        matches!(
+            error.kind(),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+        )
+    };
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref())
+        .any(full)
 }
 
 impl Cause {

@@ -15,6 +15,7 @@ use crate::context::{BuildContext, BuildSettings, ContextFiles, Destination, Out
 use crate::digest::Digest;
 use crate::error::{BuildError, ErrorKind};
 use crate::event::{BuildEvent, EventSink, Progress};
+use crate::login::IndexLogins;
 use crate::plan::BuildPlan;
 
 /// How long a builder may take to clean up after it was asked to stop.
@@ -37,6 +38,8 @@ pub struct Job {
     pub files: Arc<dyn ContextFiles>,
     /// Secrets for the installation of packages.
     pub secrets: Vec<SecretMount>,
+    /// Logins of package indexes.
+    pub logins: IndexLogins,
     /// How it is built.
     pub settings: BuildSettings,
     /// Who builds it.
@@ -153,8 +156,12 @@ async fn choose(jobs: &[Job], sink: &dyn EventSink) -> Vec<Result<Candidate, Bui
                         }
                         Ok(fallback.clone())
                     }
-                    Err(refused) => Err(missing(candidate, reason, hint)
-                        .hint(format!("`{}` cannot take over: {refused}", fallback.name))),
+                    Err(refused) if capable(job, candidate).is_ok() => {
+                        let why = format!("`{}` cannot take over: {refused}", fallback.name);
+                        Err(missing(candidate, reason, hint).hint(why))
+                    }
+                    // Nobody could build it: the declaration is to be changed, not the machine.
+                    Err(refused) => Err(refused),
                 }
             }
         };
@@ -172,7 +179,12 @@ fn missing(candidate: &Candidate, reason: &str, hint: &str) -> BuildError {
 }
 
 fn in_image(job: &Job, error: BuildError) -> BuildError {
-    error.context(format!("cannot build `{}`", job.target))
+    let target = &job.target;
+    let message = match error.unnamed_field() {
+        Some(field) => format!("cannot build `{target}`, because of `{field}`"),
+        None => format!("cannot build `{target}`"),
+    };
+    error.context(message)
 }
 
 /// Refuses what the builder cannot do, by the field that asks for it.
@@ -301,6 +313,7 @@ impl Run<'_> {
             files: &*job.files,
             base,
             secrets: &job.secrets,
+            logins: &job.logins,
             settings: &job.settings,
             progress: Progress::new(&job.target, self.sink),
             cancel: self.cancel.clone(),
@@ -308,7 +321,12 @@ impl Run<'_> {
         let written_anyway = matches!(output, Output::OciDir(_) | Output::Tar(_));
         if !job.settings.force && !written_anyway {
             match candidate.builder.find(&job.plan, &cx).await {
-                Ok(Some(image)) => return Ok(Outcome::Done(image)),
+                Ok(Some(image)) => {
+                    if !self.options.dry_run && !job.destination.extra_tags.is_empty() {
+                        candidate.builder.tag(&image, &cx).await?;
+                    }
+                    return Ok(Outcome::Done(image));
+                }
                 Ok(None) => {}
                 Err(error) if error.kind == ErrorKind::Unknown => {
                     match self.options.on_unknown {
@@ -360,6 +378,7 @@ fn assumed(job: &Job, candidate: &Candidate) -> BuiltImage {
         size: 0,
         pushed_bytes: 0,
         layers: Vec::new(),
+        work: None,
     }
 }
 

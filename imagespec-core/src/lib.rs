@@ -20,6 +20,7 @@ pub mod execute;
 pub mod files;
 pub mod host;
 pub mod ignore;
+pub mod login;
 pub mod plan;
 pub mod platform;
 pub mod registry;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::builder::Capability;
 use crate::digest::{Digest, Framed};
 use crate::platform::Platform;
+use crate::resolve::python_of_suite;
 
 /// Version of the plan's meaning, part of its digest. It grows when the same declaration would give a
 /// different image.
@@ -233,6 +234,16 @@ impl BuildPlan {
             hash.text(&lock.to_string());
         });
         hash.finish()
+    }
+
+    /// The version of Python that is wanted and that the Debian release the image starts from does not have: it is
+    /// put beside the release, from a distribution of its own.
+    pub fn standalone_python(&self) -> Option<&str> {
+        let Base::Debian { suite } = &self.base else {
+            return None;
+        };
+        let wanted = self.python.version.as_deref()?;
+        (python_of_suite(suite) != Some(wanted)).then_some(wanted)
     }
 
     /// What `_F_IMG_ID` is set to.

@@ -2,12 +2,19 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use imagespec_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::layer::LayerInfo;
+use crate::lock::KeyLock;
 use crate::store::write_atomically;
+
+/// How long a record stays that nobody asks for.
+const KEPT: Duration = Duration::from_secs(180 * 24 * 3600);
+/// The most records that stay.
+const MOST: usize = 50_000;
 
 /// A layer of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +48,9 @@ impl Layer {
 }
 
 /// Layers by the digest of what they are made from, one small file each. A damaged file counts as absent.
+///
+/// A record outlives its blob: it says which blob would come out, so that nobody has to make one that a registry
+/// has already.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
     root: PathBuf,
@@ -62,9 +72,39 @@ impl LayerCache {
         write_atomically(&self.path(key), &serde_json::to_vec(layer)?)
     }
 
-    /// All layers that are kept.
-    pub fn list(&self) -> Vec<Layer> {
-        self.entries().into_iter().map(|(_, layer)| layer).collect()
+    /// Holds the making of the layer of `key` against everyone else, in this process or another, until it is
+    /// dropped. Blocks the thread while somebody else holds it.
+    pub fn lock(&self, key: &Digest) -> io::Result<KeyLock> {
+        KeyLock::acquire(&self.root.join(format!("{}.lock", key.hex())))
+    }
+
+    /// Forgets the oldest records where there are too many, or nobody has made or confirmed one for half a
+    /// year. Returns how many. Nobody may be building.
+    pub fn trim(&self) -> io::Result<usize> {
+        let mut aged: Vec<(SystemTime, PathBuf)> = Vec::new();
+        let entries = match fs_err::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|end| end == "lock") {
+                fs_err::remove_file(entry.path())?;
+            } else {
+                aged.push((entry.metadata()?.modified()?, entry.path()));
+            }
+        }
+        aged.sort_by(|a, b| b.cmp(a));
+        let oldest = SystemTime::now().checked_sub(KEPT);
+        let mut forgotten = 0;
+        for (index, (at, path)) in aged.iter().enumerate() {
+            if index >= MOST || oldest.is_some_and(|oldest| *at < oldest) {
+                fs_err::remove_file(path)?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
     }
 
     /// All layers that are kept, with what they are made from.
@@ -123,5 +163,45 @@ mod tests {
         assert_eq!(cache.entries(), []);
         cache.remove(&key).expect("an entry less");
         cache.remove(&key).expect("none to remove");
+    }
+
+    #[test]
+    fn old_records_are_forgotten_and_young_ones_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = LayerCache::open(folder.path());
+        for name in ["old", "young"] {
+            fs_err::write(cache.path(&Digest::of(name)), b"{}").expect("a record");
+        }
+        drop(cache.lock(&Digest::of("old")).expect("a lock"));
+        let old = fs_err::File::options()
+            .write(true)
+            .open(cache.path(&Digest::of("old")))
+            .expect("a record");
+        let long_ago = SystemTime::now() - 2 * KEPT;
+        old.file().set_modified(long_ago).expect("a time");
+        assert_eq!(cache.trim().expect("a count"), 1);
+        let left: Vec<_> = fs_err::read_dir(folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        assert_eq!(left, [cache.path(&Digest::of("young"))]);
+    }
+
+    #[test]
+    fn one_at_a_time_makes_a_layer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = LayerCache::open(folder.path());
+        let inside = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let _lock = cache.lock(&Digest::of("key")).expect("a lock");
+                    let others = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(20));
+                    inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    assert_eq!(others, 0);
+                });
+            }
+        });
     }
 }

@@ -164,41 +164,61 @@ impl Credentials {
         registry: &str,
         repository: &str,
     ) -> Result<Option<Credential>, CredentialError> {
+        let found = self.find_with_origin(registry, repository).await?;
+        Ok(found.map(|(credential, _)| credential))
+    }
+
+    /// As [`Credentials::find`], with who has it: a file, a variable, or a credential helper that one of them names.
+    pub async fn find_with_origin(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Option<(Credential, String)>, CredentialError> {
+        let from = |(credential, helper): (_, Option<String>), place: &str| {
+            let origin = match helper {
+                Some(helper) => format!("docker-credential-{helper}, named by {place}"),
+                None => place.to_owned(),
+            };
+            (credential, origin)
+        };
         if let Some(text) = &self.inline {
-            let config = parse(text.as_bytes(), "DOCKER_AUTH_CONFIG")?;
+            let place = "DOCKER_AUTH_CONFIG";
+            let config = parse(text.as_bytes(), place)?;
             if let Some(found) = self.find_in(&config, registry, repository).await? {
-                return Ok(Some(found));
+                return Ok(Some(from(found, place)));
             }
         }
         for file in &self.files {
             let Some(config) = read(file)? else { continue };
             if let Some(found) = self.find_in(&config, registry, repository).await? {
-                return Ok(Some(found));
+                return Ok(Some(from(found, &file.display().to_string())));
             }
         }
         Ok(None)
     }
 
+    /// The credential, and the helper that has it, if one has.
     async fn find_in(
         &self,
         config: &Config,
         registry: &str,
         repository: &str,
-    ) -> Result<Option<Credential>, CredentialError> {
+    ) -> Result<Option<(Credential, Option<String>)>, CredentialError> {
         let helper = longest(&config.cred_helpers, registry, repository)
             .map(|(_, helper)| helper)
             .or(config.creds_store.as_ref())
             .filter(|helper| !helper.is_empty());
         if let Some(helper) = helper {
             let found = self.ask(helper, registry).await?;
-            if found.is_some() {
-                return Ok(found);
+            if let Some(found) = found {
+                return Ok(Some((found, Some(helper.clone()))));
             }
         }
-        match longest(&config.auths, registry, repository) {
-            Some((key, entry)) => entry.credential(key),
-            None => Ok(None),
-        }
+        let entry = longest(&config.auths, registry, repository);
+        let found = entry
+            .map(|(key, entry)| entry.credential(key))
+            .transpose()?;
+        Ok(found.flatten().map(|found| (found, None)))
     }
 
     /// Asks `docker-credential-NAME get`, by the protocol of docker-credential-helpers.

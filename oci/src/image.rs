@@ -65,6 +65,8 @@ pub struct Image {
     pub runtime: Runtime,
     /// Its layers, base first.
     pub layers: Vec<Layer>,
+    /// Annotations of its manifest.
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,7 +102,7 @@ struct History {
 }
 
 /// The OCI media type of a layer that has OCI's or Docker's, which stand for the same bytes.
-fn layer_media_type(media_type: &str) -> io::Result<&str> {
+pub fn layer_media_type(media_type: &str) -> io::Result<&str> {
     match media_type {
         "application/vnd.docker.image.rootfs.diff.tar" => {
             Ok("application/vnd.oci.image.layer.v1.tar")
@@ -154,6 +156,7 @@ impl Image {
             media_type: MANIFEST.to_owned(),
             config,
             layers: layers.collect::<io::Result<_>>()?,
+            annotations: self.annotations.clone(),
         };
         let manifest = document(store, MANIFEST, &manifest)?;
         Ok(Descriptor {
@@ -175,6 +178,7 @@ impl Image {
             .history
             .into_iter()
             .filter(|history| !history.empty_layer);
+        let annotations = manifest.annotations;
         let layers = manifest
             .layers
             .into_iter()
@@ -203,6 +207,7 @@ impl Image {
             platform,
             runtime: configuration.config,
             layers,
+            annotations,
         })
     }
 }
@@ -290,6 +295,7 @@ pub(crate) mod tests {
             platform,
             runtime,
             layers: vec![layer],
+            annotations: BTreeMap::from([("form".to_owned(), "odd".to_owned())]),
         }
     }
 

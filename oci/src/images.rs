@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::LayerCache;
 use crate::image::{Descriptor, reachable};
+use crate::leftovers;
 use crate::lock::{BuildLock, PruneLock};
 use crate::store::{BlobStore, write_atomically};
+use crate::unused::{self, Bounds};
 
 /// Images by name, one small file each, beside their blobs.
 #[derive(Debug, Clone)]
@@ -45,15 +47,24 @@ pub struct ImageRecord {
 pub struct Prune {
     /// Younger blobs stay, whoever they belong to.
     pub grace: Duration,
-    /// Also forget cached layers that no image has.
+    /// Forget the images first.
+    pub images: bool,
+    /// Also forget what is known of layers whose blobs no image has.
     pub layers: bool,
+    /// What else is in the cache goes when it was not used for that long.
+    pub unused: Duration,
+    /// And the longest unused first, until that many bytes of it are left.
+    pub size: Option<u64>,
 }
 
 impl Default for Prune {
     fn default() -> Self {
         Self {
             grace: Duration::from_secs(3600),
+            images: false,
             layers: false,
+            unused: Duration::from_secs(30 * 24 * 3600),
+            size: None,
         }
     }
 }
@@ -65,8 +76,12 @@ pub struct Pruned {
     pub blobs: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// How many entries of the layer cache.
+    /// How many records of layers.
     pub layers: usize,
+    /// How many downloads, root file systems and the like.
+    pub others: usize,
+    /// How many unfinished files and folders of processes that were killed.
+    pub leftovers: usize,
 }
 
 impl ImageStore {
@@ -149,26 +164,36 @@ impl ImageStore {
         }
     }
 
-    /// Removes blobs that no image and no cached layer has, and what killed processes left. `None` says that
-    /// somebody builds, and nothing was removed.
+    /// Removes blobs that no image has, and what killed processes left. What is known of layers stays, within
+    /// bounds, so that those which a registry has are not made again. `None` says that somebody builds, and
+    /// nothing was removed.
     pub fn prune(&self, prune: Prune) -> io::Result<Option<Pruned>> {
         let Some(_lock) = PruneLock::try_acquire(&self.lock)? else {
             return Ok(None);
         };
+        if prune.images {
+            for record in self.list()? {
+                self.remove(&record.reference)?;
+            }
+        }
         let mut pruned = Pruned::default();
-        let mut kept = self.reachable()?;
-        for (key, layer) in self.layers.entries() {
-            if prune.layers && !kept.contains(&layer.digest) {
-                self.layers.remove(&key)?;
-                pruned.layers += 1;
-            } else {
-                kept.insert(layer.digest);
+        let kept = self.reachable()?;
+        pruned.layers = self.layers.trim()?;
+        if prune.layers {
+            for (key, layer) in self.layers.entries() {
+                if !kept.contains(&layer.digest) {
+                    self.layers.remove(&key)?;
+                    pruned.layers += 1;
+                }
             }
         }
         let kept: HashSet<_> = kept.iter().map(Digest::hex).collect();
         let oldest = SystemTime::now().checked_sub(prune.grace);
         for path in self.blobs.files()? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with('.') {
+                continue;
+            }
             let metadata = fs_err::symlink_metadata(&path)?;
             let is_old =
                 oldest.is_some_and(|oldest| metadata.modified().is_ok_and(|at| at <= oldest));
@@ -179,6 +204,24 @@ impl ImageStore {
             pruned.blobs += 1;
             pruned.bytes += metadata.len();
         }
+        // Nobody builds: what has no name yet will not get one.
+        let cache = self.root.parent().unwrap_or(&self.root);
+        pruned.leftovers = leftovers::sweep(cache)?;
+        // Of images that are gone, nobody asks what they were made of.
+        for path in leftovers::children(&cache.join("provenance"))? {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            if !kept.contains(name.as_ref()) {
+                leftovers::remove(&path)?;
+                pruned.others += 1;
+            }
+        }
+        let bounds = Bounds {
+            unused: prune.unused,
+            size: prune.size,
+        };
+        let (others, bytes) = unused::trim(cache, bounds)?;
+        pruned.others = others;
+        pruned.bytes += bytes;
         Ok(Some(pruned))
     }
 
@@ -230,7 +273,10 @@ mod tests {
 
     const NOW: Prune = Prune {
         grace: Duration::ZERO,
+        images: false,
         layers: false,
+        unused: Duration::MAX,
+        size: None,
     };
 
     #[test]
@@ -261,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn prune_keeps_images_and_cached_layers_and_nothing_else() {
+    fn prune_keeps_images_and_what_is_known_of_layers() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = ImageStore::open(folder.path());
         let (kept, _) = record(&store, "kept");
@@ -276,23 +322,25 @@ mod tests {
         fs_err::write(&leftover, "x").expect("a leftover");
 
         let young = store.prune(Prune::default()).expect("a prune");
-        assert_eq!(young, Some(Pruned::default()));
+        let leftovers = Pruned {
+            leftovers: 1,
+            ..Pruned::default()
+        };
+        assert_eq!(young, Some(leftovers));
         let pruned = store.prune(NOW).expect("a prune").expect("nobody builds");
-        assert_eq!(
-            pruned.blobs, 4,
-            "layer, configuration, manifest and leftover"
-        );
+        assert_eq!(pruned.blobs, 4, "two layers, configuration and manifest");
         let contains = |digest| store.blobs().contains(digest).expect("an answer");
         assert_eq!(contains(&orphan.digest), None);
         assert!(!leftover.exists());
-        assert_eq!(contains(&cached.digest), Some(cached.size));
+        assert_eq!(contains(&cached.digest), None);
+        assert_eq!(store.layers().get(&Digest::of("key")), Some(cached));
 
         let all = Prune {
             layers: true,
             ..NOW
         };
         let pruned = store.prune(all).expect("a prune").expect("nobody builds");
-        assert_eq!((pruned.blobs, pruned.layers), (1, 1));
+        assert_eq!((pruned.blobs, pruned.layers), (0, 1));
         assert!(store.find("kept:1").expect("an answer").is_some());
     }
 
@@ -300,16 +348,18 @@ mod tests {
     fn nothing_is_pruned_while_somebody_builds() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = ImageStore::open(folder.path());
-        record(&store, "orphan");
+        let (named, _) = record(&store, "named");
+        store.tag(&named).expect("a name");
+        let all = Prune {
+            images: true,
+            ..NOW
+        };
         let locks = [(); 2].map(|()| store.lock_shared().expect("a lock"));
-        assert_eq!(store.prune(NOW).expect("a prune"), None);
+        assert_eq!(store.prune(all).expect("a prune"), None);
+        assert_eq!(store.list().expect("a list"), [named]);
         drop(locks);
-        assert_eq!(
-            store
-                .prune(NOW)
-                .expect("a prune")
-                .map(|pruned| pruned.blobs),
-            Some(3)
-        );
+        let pruned = store.prune(all).expect("a prune");
+        assert_eq!(pruned.map(|pruned| pruned.blobs), Some(3));
+        assert_eq!(store.list().expect("a list"), []);
     }
 }

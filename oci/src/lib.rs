@@ -3,16 +3,21 @@
 pub mod archive;
 pub mod cache;
 pub mod credentials;
+pub mod engine;
 pub mod image;
 pub mod images;
 pub mod layer;
 pub mod layout;
-mod lock;
+mod leftovers;
+pub mod lock;
 mod manifest;
 pub mod reference;
 pub mod registry;
 pub mod store;
+pub mod tree;
+mod unused;
 
+pub use engine::Engine;
 pub use lock::BuildLock;
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Registry, RegistryError};

@@ -39,6 +39,22 @@ impl PruneLock {
     }
 }
 
+/// Held by whoever makes one thing, which others want too. Released when it is dropped, or when its process ends
+/// however it ends.
+#[derive(Debug)]
+pub struct KeyLock {
+    _file: std::fs::File,
+}
+
+impl KeyLock {
+    /// Waits until nobody else holds it. Blocks the thread.
+    pub(crate) fn acquire(path: &Path) -> io::Result<Self> {
+        let file = open(path)?;
+        fs4::FileExt::lock(&file)?;
+        Ok(Self { _file: file })
+    }
+}
+
 fn open(path: &Path) -> io::Result<std::fs::File> {
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder)?;

@@ -71,6 +71,13 @@ pub struct Manifest {
     pub config: Descriptor,
     /// The layers, base first.
     pub layers: Vec<Descriptor>,
+    /// Annotations.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "nullable"
+    )]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// An index of the manifests of several platforms.

@@ -153,7 +153,6 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         check_tag(tag)?;
     }
     check_registry(registry)?;
-    check_repository(repository)?;
     if rest.len() == 64 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err("it is a bare image id");
     }
@@ -161,11 +160,13 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         "index.docker.io" => DEFAULT_REGISTRY,
         registry => registry,
     };
-    let repository = if registry == DEFAULT_REGISTRY && !repository.contains('/') {
+    let is_official = !repository.is_empty() && !repository.contains('/');
+    let repository = if registry == DEFAULT_REGISTRY && is_official {
         format!("{OFFICIAL}{repository}")
     } else {
         repository.to_owned()
     };
+    check_repository(&repository)?;
     Ok(Reference {
         registry: registry.to_owned(),
         repository,
@@ -351,6 +352,8 @@ mod tests {
             ("[zz]:1/app", "IPv6"),
             ("r.example/", "no repository"),
             (&"a".repeat(256), "255"),
+            // With the namespace that it has by default.
+            (&"a".repeat(250), "255"),
             (&format!("a:{}", "t".repeat(129)), "128"),
             (&"ab".repeat(32), "bare image id"),
         ] {

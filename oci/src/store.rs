@@ -66,7 +66,7 @@ impl BlobStore {
 
     /// A blob in the making. Dropped without [`BlobWriter::commit`], it leaves nothing.
     pub fn writer(&self) -> io::Result<BlobWriter> {
-        let folder = self.root.join("sha256");
+        let folder = self.folder();
         fs_err::create_dir_all(&folder)?;
         let file = tempfile::Builder::new()
             .prefix(".tmp-")
@@ -77,9 +77,19 @@ impl BlobStore {
         })
     }
 
+    /// Where blobs are in the making.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.root.join("sha256")
+    }
+
+    /// Keeps a file as a blob, which it must be.
+    pub(crate) fn adopt(&self, file: NamedTempFile, digest: &Digest) -> io::Result<()> {
+        publish_as(file, &self.path(digest), BLOB_MODE)
+    }
+
     /// Every file of the store: blobs, and those in the making.
     pub(crate) fn files(&self) -> io::Result<Vec<PathBuf>> {
-        match fs_err::read_dir(self.root.join("sha256")) {
+        match fs_err::read_dir(self.folder()) {
             Ok(entries) => entries
                 .map(|entry| entry.map(|entry| entry.path()))
                 .collect(),
@@ -90,7 +100,7 @@ impl BlobStore {
 
     /// The digests of all blobs, with their length in bytes.
     pub fn list(&self) -> io::Result<Vec<(Digest, u64)>> {
-        let entries = match fs_err::read_dir(self.root.join("sha256")) {
+        let entries = match fs_err::read_dir(self.folder()) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
@@ -165,11 +175,7 @@ fn publish_as(file: NamedTempFile, path: &Path, mode: u32) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes a blob read-only and readable for everyone: layouts are links to it.
-pub(crate) fn seal(path: &Path) -> io::Result<()> {
-    set_mode(path, BLOB_MODE)
-}
-
+/// Read-only, and readable for everyone: layouts are links to it.
 const BLOB_MODE: u32 = 0o444;
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::io::{self, BufRead, Read, Write};
 use imagespec_oci::layer::{LayerError, LayerWriter, Metadata};
 
 /// Version of the way bytecode is made, part of its layers' keys.
-pub const RECIPE: u32 = 1;
+pub const RECIPE: u32 = 3;
 /// The largest compiled module, in bytes.
 const LIMIT: u32 = 256 << 20;
 const DRIVER: &str = include_str!("bytecode.py");
@@ -32,15 +32,21 @@ pub fn environment() -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// Sends the modules of one wheel: paths relative to the root of the image, and sources.
-pub fn request(modules: &[(String, Vec<u8>)], to: &mut dyn Write) -> io::Result<()> {
-    to.write_all(&length(modules.len())?)?;
-    for (path, source) in modules {
+/// Sends the modules of one distribution: their paths, relative to the root of the image, and what `source` reads
+/// of each, one at a time. Blocks while nobody takes the answer: that is another thread's to read.
+pub fn request(
+    paths: &[String],
+    source: &mut dyn FnMut(usize) -> io::Result<Vec<u8>>,
+    to: &mut dyn Write,
+) -> io::Result<()> {
+    to.write_all(&length(paths.len())?)?;
+    for (index, path) in paths.iter().enumerate() {
         let path = format!("/{path}");
         to.write_all(&length(path.len())?)?;
         to.write_all(path.as_bytes())?;
+        let source = source(index)?;
         to.write_all(&length(source.len())?)?;
-        to.write_all(source)?;
+        to.write_all(&source)?;
     }
     to.flush()
 }
@@ -48,13 +54,13 @@ pub fn request(modules: &[(String, Vec<u8>)], to: &mut dyn Write) -> io::Result<
 /// Reads the answer to such a request, and writes what compiled to a layer: `pkg/__pycache__/mod.TAG.pyc`, where
 /// `tag` is the interpreter's cache tag, `cpython-311`, and `owner` the files' owner.
 pub fn answer<W: Write>(
-    modules: &[(String, Vec<u8>)],
+    paths: &[String],
     tag: &str,
     owner: u32,
     from: &mut dyn BufRead,
     layer: &mut LayerWriter<W>,
 ) -> Result<(), LayerError> {
-    for (path, _) in modules {
+    for path in paths {
         let mut size = [0; 4];
         from.read_exact(&mut size)?;
         let size = u32::from_be_bytes(size);
@@ -71,13 +77,11 @@ pub fn answer<W: Write>(
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let stem = name.strip_suffix(".py").unwrap_or(name);
         let target = format!("{folder}/__pycache__/{stem}.{tag}.pyc");
-        let mut content = Vec::new();
-        (&mut *from).take(size.into()).read_to_end(&mut content)?;
         layer.file(
             target.as_bytes(),
             &Metadata::new(0o644, owner),
             size.into(),
-            &mut content.as_slice(),
+            &mut (&mut *from).take(size.into()),
         )?;
     }
     Ok(())

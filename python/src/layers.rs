@@ -11,7 +11,7 @@ use imagespec_oci::layer::LayerWriter;
 use crate::wheel::{Layout, Wheel, WheelError};
 
 /// Version of the way wheels become layers, part of every layer's key.
-pub const RECIPE: u32 = 2;
+pub const RECIPE: u32 = 3;
 /// From how many bytes on a wheel has a layer to itself.
 const LARGE: u64 = 2 << 20;
 /// How many layers small wheels share.

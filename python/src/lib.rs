@@ -2,9 +2,11 @@
 
 pub mod bytecode;
 pub mod fetch;
+pub mod git;
 pub mod index;
 pub mod layers;
 pub mod lock;
+pub mod standalone;
 pub mod uv;
 pub mod venv;
 pub mod wheel;

@@ -1,7 +1,7 @@
 //! uv, which resolves: the machine's, or a pinned one that is fetched by name through the machine's own pip.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -34,17 +34,21 @@ pub struct Uv {
 impl Uv {
     /// The machine's uv if it is new enough, else the pinned one, fetched now if it is not cached.
     pub async fn find(host: &Host) -> Result<Self, BuildError> {
-        for folder in std::env::split_paths(host.variable("PATH").unwrap_or_default()) {
-            let path = folder.join("uv");
-            if path.is_file() && new_enough(&path).await {
+        for path in on_path(host) {
+            if new_enough(&path).await {
                 return Ok(Self { path });
             }
         }
-        let cached = host.cache_dir.join("tools").join(format!("uv-{VERSION}"));
-        if !cached.is_file() {
-            fetch(host, &cached).await?;
+        let path = cached(host);
+        if !path.is_file() {
+            fetch(host, &path).await?;
         }
-        Ok(Self { path: cached })
+        Ok(Self { path })
+    }
+
+    /// Whether [`Uv::find`] would have to fetch one, as far as can be told without running anything.
+    pub fn is_far(host: &Host) -> bool {
+        on_path(host).next().is_none() && !cached(host).is_file()
     }
 
     /// Where it is.
@@ -52,13 +56,18 @@ impl Uv {
         &self.path
     }
 
-    /// Runs it in a folder with an environment and nothing else. Dropping the future kills it.
+    /// Runs it in a folder with an environment and nothing else. It takes `netrc` for the person's netrc file, which
+    /// no other process sees and no disk keeps. Dropping the future kills it.
     pub async fn run(
         &self,
         arguments: &[String],
         folder: &Path,
         env: &BTreeMap<String, String>,
+        netrc: Option<&str>,
     ) -> Result<Output, BuildError> {
+        let failed =
+            |error: std::io::Error| BuildError::unavailable("cannot run uv").caused_by(&error);
+        let input = netrc.map(unnamed).transpose().map_err(failed)?;
         let mut command = Command::new(&self.path);
         command
             .args(arguments)
@@ -67,9 +76,30 @@ impl Uv {
             .envs(env)
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let output = command.output().await;
-        output.map_err(|error| BuildError::unavailable("cannot run uv").caused_by(&error))
+        if let Some(input) = input {
+            command.env("NETRC", "/dev/stdin").stdin(input);
+        }
+        command.output().await.map_err(failed)
     }
+}
+
+fn on_path(host: &Host) -> impl Iterator<Item = PathBuf> {
+    let folders = std::env::split_paths(host.variable("PATH").unwrap_or_default());
+    let programs = folders.map(|folder| folder.join("uv"));
+    let programs: Vec<_> = programs.filter(|path| path.is_file()).collect();
+    programs.into_iter()
+}
+
+fn cached(host: &Host) -> PathBuf {
+    host.cache_dir.join("tools").join(format!("uv-{VERSION}"))
+}
+
+/// A file that has a content and no name.
+fn unnamed(content: &str) -> std::io::Result<std::fs::File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(content.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
 }
 
 async fn new_enough(path: &Path) -> bool {

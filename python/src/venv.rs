@@ -6,10 +6,10 @@ use imagespec_core::contract::{USER_ID, VENV};
 use imagespec_oci::layer::{LayerError, LayerWriter, Metadata};
 
 /// Version of what [`write()`] writes, part of the key of its layer.
-pub const RECIPE: u32 = 1;
+pub const RECIPE: u32 = 2;
 
 /// What a virtual environment stands on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Venv {
     /// Absolute path of the interpreter in the image.
     pub interpreter: String,

@@ -226,7 +226,10 @@ async fn installed(cache: &Path, wheels: &[PathBuf], venv: &Path) -> Tree {
     let uv = Uv::find(&host).await.expect("uv");
     let env = environment(&host, &PackageIndex::default());
     let run = async |arguments: Vec<String>| {
-        let output = uv.run(&arguments, cache, &env).await.expect("uv runs");
+        let output = uv
+            .run(&arguments, cache, &env, None)
+            .await
+            .expect("uv runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
     };

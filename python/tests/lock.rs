@@ -7,6 +7,7 @@ use imagespec_core::digest::Digest;
 use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::files::ResolvedFiles;
 use imagespec_core::host::Host;
+use imagespec_core::login::IndexLogins;
 use imagespec_core::plan::{ContextEntry, PackageIndex, Requirements, RequirementsKind};
 use imagespec_core::platform::Platform;
 use imagespec_http::Client;
@@ -68,7 +69,7 @@ impl Machine {
         let output = UV
             .get()
             .expect("uv")
-            .run(&arguments, folder, &env)
+            .run(&arguments, folder, &env, None)
             .await
             .expect("uv runs");
         assert!(
@@ -135,10 +136,13 @@ impl Declared {
             requirements: self.requirements.as_ref(),
             packages: &self.packages,
             index: &self.index,
+            logins: &IndexLogins::default(),
             entries: &self.entries,
             files: &self.files,
             target: &self.target,
             refresh: false,
+            workshop: None,
+            secrets: &[],
         };
         lock(&machine.host, request).await
     }
@@ -203,7 +207,8 @@ async fn requirements_with_extras_markers_and_includes_become_wheels() {
     );
 
     let client = Client::new(&machine.host).expect("a client");
-    let bytes = fetch(&machine.host, &client, &first.wheels, 4, &|_| ())
+    let logins = IndexLogins::default();
+    let bytes = fetch(&machine.host, &client, &first.wheels, &logins, 4, &|_| ())
         .await
         .expect("wheels");
     assert!(bytes > 100_000);
@@ -218,7 +223,7 @@ async fn requirements_with_extras_markers_and_includes_become_wheels() {
         );
     }
     assert_eq!(
-        fetch(&machine.host, &client, &first.wheels, 4, &|_| ()).await,
+        fetch(&machine.host, &client, &first.wheels, &logins, 4, &|_| ()).await,
         Ok(0)
     );
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use imagespec_core::contract;
@@ -79,10 +80,26 @@ impl<W: Write> Changes<'_, W> {
         Ok(())
     }
 
-    /// Adds one path, and what is below it.
+    /// Adds one path, and what is below it. What commands shut even for the user who owns it is open meanwhile.
     fn add(&mut self, path: &Path) -> Result<(), Error> {
         let file = self.upper.join(path);
         let status = fs_err::symlink_metadata(&file)?;
+        let rights = match status.file_type() {
+            kind if kind.is_dir() => 0o500,
+            kind if kind.is_file() => 0o400,
+            _ => 0,
+        };
+        if self.tier == Tier::Root || status.mode() & rights == rights {
+            return self.add_open(path, &file, &status);
+        }
+        let opened = PermissionsExt::from_mode(status.mode() | rights);
+        fs_err::set_permissions(&file, opened)?;
+        let added = self.add_open(path, &file, &status);
+        fs_err::set_permissions(&file, status.permissions())?;
+        added
+    }
+
+    fn add_open(&mut self, path: &Path, file: &Path, status: &fs::Metadata) -> Result<(), Error> {
         let kind = status.file_type();
         let bytes = path.as_os_str().as_bytes();
         // A socket is of no use without the process that listens on it.
@@ -94,14 +111,14 @@ impl<W: Write> Changes<'_, W> {
             return self.layer.whiteout(bytes).map_err(wrong);
         }
         if kind.is_dir() {
-            let metadata = self.metadata(path, &file, &status)?;
+            let metadata = self.metadata(path, file, status)?;
             self.layer.directory(bytes, &metadata).map_err(wrong)?;
-            if self.is_opaque(&file)? {
+            if self.is_opaque(file)? {
                 self.layer.opaque(bytes).map_err(wrong)?;
             }
             return self.add_folder(path);
         }
-        let metadata = self.metadata(path, &file, &status)?;
+        let metadata = self.metadata(path, file, status)?;
         if status.nlink() > 1 && kind.is_file() {
             let key = (status.dev(), status.ino());
             if let Some(first) = self.links.get(&key) {
@@ -111,12 +128,12 @@ impl<W: Write> Changes<'_, W> {
             self.links.insert(key, path.to_owned());
         }
         if kind.is_symlink() {
-            let target = fs_err::read_link(&file)?;
+            let target = fs_err::read_link(file)?;
             let target = target.as_os_str().as_bytes();
             return self.layer.symlink(bytes, target, &metadata).map_err(wrong);
         }
         if kind.is_file() {
-            let mut content = fs_err::File::open(&file)?;
+            let mut content = fs_err::File::open(file)?;
             let added = self
                 .layer
                 .file(bytes, &metadata, status.len(), &mut content);
@@ -137,12 +154,7 @@ impl<W: Write> Changes<'_, W> {
     }
 
     /// Mode, owner and attributes of a file as the image is to have them.
-    fn metadata(
-        &self,
-        path: &Path,
-        file: &Path,
-        status: &std::fs::Metadata,
-    ) -> Result<Metadata, Error> {
+    fn metadata(&self, path: &Path, file: &Path, status: &fs::Metadata) -> Result<Metadata, Error> {
         let owner = match self.tier {
             Tier::Root => Owner {
                 uid: status.uid(),
@@ -183,7 +195,7 @@ impl<W: Write> Changes<'_, W> {
         &self,
         path: &Path,
         file: &Path,
-        status: &std::fs::Metadata,
+        status: &fs::Metadata,
     ) -> Result<Owner, Error> {
         let attribute = if status.is_file() || status.is_dir() {
             xattr::get(file, owner::ATTRIBUTE)?

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Exit, Job, Tier};
+use crate::job::{Exit, Job, Limit, Tier};
 
 /// The largest frame in bytes: an environment of some size fits.
 const LIMIT: u32 = 16 << 20;
@@ -51,6 +51,8 @@ pub(crate) enum Report {
     },
     /// The command ended.
     Ended(Exit),
+    /// The command was ended, because it used more than it may.
+    Exceeded(Limit),
 }
 
 /// The frame that carries `message`.

@@ -47,6 +47,9 @@ pub fn spawn(_host: &Host, _job: &Job, _tier: Tier, _errors: Stdio) -> Result<Wo
     Err(unsupported().into())
 }
 
+/// Waits for sandboxes that end; there is none on this system.
+pub fn settle() {}
+
 /// The helper; not on this system.
 pub fn init() -> ExitCode {
     ExitCode::FAILURE
@@ -75,6 +78,9 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Ends the command.
+    pub fn stop(&self) {}
+
     /// Waits for the command.
     pub fn wait(self) -> Result<Exit, Error> {
         Err(unsupported().into())
@@ -98,6 +104,11 @@ impl Snapshots {
         _open: impl FnOnce() -> io::Result<R>,
     ) -> Result<PathBuf, Error> {
         Err(unsupported().into())
+    }
+
+    /// Whether a layer is there.
+    pub fn has(&self, _diff_id: &Digest) -> bool {
+        false
     }
 
     /// Removes a layer.

@@ -4,6 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use imagespec_core::error::BuildError;
+use imagespec_oci::layer::ReadError;
+
+use crate::job::Limit;
 
 /// This machine cannot run a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +44,12 @@ pub enum Error {
     /// The sandbox was killed from outside, or its first process broke off.
     #[error("the sandbox ended without a word")]
     Lost,
+    /// The command used more than it may; every process of the sandbox is gone.
+    #[error("the command used more than it may: {limit}")]
+    Limit {
+        /// What it used.
+        limit: Limit,
+    },
     /// The caller asked to stop; every process of the sandbox is gone.
     #[error("interrupted")]
     Cancelled,
@@ -81,6 +90,28 @@ impl Error {
     }
 }
 
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::Seconds => "time",
+            Self::Output => "output",
+            Self::Disk => "disk space",
+            Self::Full => "what is left of the disk",
+        })
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Refused { reason, entry } => Self::Layer { reason, entry },
+            ReadError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
 impl From<Error> for BuildError {
     fn from(error: Error) -> Self {
         match &error {
@@ -93,9 +124,7 @@ impl From<Error> for BuildError {
             }
             Error::Cancelled => Self::interrupted(),
             Error::Io(source) if source.kind() == io::ErrorKind::StorageFull => {
-                Self::failed("no space left for the sandbox")
-                    .caused_by(&error)
-                    .hint("Free some space, or move the cache with `--cache-dir`.")
+                Self::failed("no space left for the sandbox").caused_by(&error)
             }
             _ => {
                 let built = Self::failed(error.to_string());

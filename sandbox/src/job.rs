@@ -83,6 +83,55 @@ pub struct Job {
     pub network: Network,
     /// The host name the command sees.
     pub hostname: String,
+    /// What the command, with everything it starts, may use.
+    pub limits: Limits,
+}
+
+/// What a command may use, with everything it starts; `None`: as much as there is. Memory, processes and disk
+/// are looked at ten times a second, so that more may be used for a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory, those of `/dev/shm` included.
+    pub memory: Option<u64>,
+    /// Processes and threads at a time.
+    pub processes: Option<u64>,
+    /// Seconds from start to end.
+    pub seconds: Option<u64>,
+    /// Bytes of output. It is counted where lines are read: by [`run`](fn@crate::run) alone.
+    pub output: Option<u64>,
+    /// Bytes of changes on the disk. With any bound, the command also ends before it fills the disk.
+    pub disk: Option<u64>,
+}
+
+/// What a command used more of than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// Bytes of memory.
+    Memory,
+    /// Processes and threads.
+    Processes,
+    /// Seconds.
+    Seconds,
+    /// Bytes of output.
+    Output,
+    /// Bytes of changes.
+    Disk,
+    /// All that the disk has.
+    Full,
+}
+
+impl Limits {
+    /// The bound of one kind.
+    pub const fn of(&self, limit: Limit) -> Option<u64> {
+        match limit {
+            Limit::Memory => self.memory,
+            Limit::Processes => self.processes,
+            Limit::Seconds => self.seconds,
+            Limit::Output => self.output,
+            Limit::Disk | Limit::Full => self.disk,
+        }
+    }
 }
 
 impl Job {
@@ -100,6 +149,7 @@ impl Job {
             mounts: Vec::new(),
             network: Network::default(),
             hostname: "imagespec".to_owned(),
+            limits: Limits::default(),
         }
     }
 }

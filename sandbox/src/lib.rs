@@ -42,16 +42,16 @@ mod xattr;
 mod elsewhere;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{
-    Snapshots, Worker, changes, exec, init, remove_tree, run, spawn, tier, unpack,
+    Snapshots, Worker, changes, exec, init, remove_tree, run, settle, spawn, tier, unpack,
 };
 
 pub use error::{Error, Unsupported};
-pub use job::{Exit, Job, Mount, Network, Tier};
+pub use job::{Exit, Job, Limit, Limits, Mount, Network, Tier};
 
 #[cfg(target_os = "linux")]
 pub use self::{
     init::init,
-    run::{exec, run},
+    run::{exec, run, settle},
     scratch::remove_tree,
     snapshots::Snapshots,
     tier::tier,

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::process::{Child, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use imagespec_core::host::Host;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::{Report, Request, body_length, frame};
 use crate::error::Error;
-use crate::job::{Exit, Job, Tier};
+use crate::job::{Exit, Job, Limit, Tier};
 use crate::launch::{Launch, Started};
 use crate::scratch::Scratch;
 
@@ -24,7 +26,8 @@ const LINE: usize = 8192;
 /// carriage return overwrites, the last version.
 ///
 /// # Cancellation
-/// When `cancel` fires, or the future is dropped, every process of the sandbox is killed.
+/// When `cancel` fires, every process of the sandbox is killed, and its folders are removed before this answers.
+/// When the future is dropped, so are they, on a thread: [`settle`] waits for it.
 pub async fn run(
     host: &Host,
     job: &Job,
@@ -38,17 +41,17 @@ pub async fn run(
         command.stdin(Stdio::null()).stdout(writer).stderr(errors);
     })?;
     let mut output = pipe::Receiver::from_owned_fd(reader.into())?;
-    let finished = async {
-        let (ended, read) = tokio::join!(finish(started), forward_lines(&mut output, on_line));
-        // Why the sandbox failed explains why its output broke off.
-        let exit = ended?;
-        read?;
-        Ok(exit)
-    };
-    tokio::select! {
+    let (mut control, ending) = split(started)?;
+    let report = async { Ok(read_report(&mut control).await) };
+    let lines = forward_lines(&mut output, job.limits.output, on_line);
+    let finished = async { tokio::try_join!(report, lines) };
+    let finished = tokio::select! {
         finished = finished => finished,
         () = cancel.cancelled() => Err(Error::Cancelled),
-    }
+    };
+    ending.wait(control).await?;
+    let (report, ()) = finished?;
+    outcome(report)
 }
 
 /// Runs `job` with the caller's standard streams and terminal, and answers its exit code as a shell would:
@@ -73,9 +76,7 @@ pub async fn exec(host: &Host, job: &Job, tier: Tier) -> Result<u8, Error> {
         report = report => report,
         error = signals.forward(&mut requests) => Err(error),
     };
-    // Only now: the sandbox takes a closed control socket as the order to stop.
-    drop((reports, requests));
-    ending.wait().await?;
+    ending.wait((reports, requests)).await?;
     Ok(outcome(report)?.code())
 }
 
@@ -83,8 +84,7 @@ pub async fn exec(host: &Host, job: &Job, tier: Tier) -> Result<u8, Error> {
 pub(crate) async fn finish(started: Started) -> Result<Exit, Error> {
     let (mut control, ending) = split(started)?;
     let report = read_report(&mut control).await;
-    drop(control);
-    ending.wait().await?;
+    ending.wait(control).await?;
     outcome(report)
 }
 
@@ -104,6 +104,7 @@ fn split(started: Started) -> Result<(UnixStream, Ending), Error> {
 pub(crate) fn outcome(report: io::Result<Report>) -> Result<Exit, Error> {
     match report {
         Ok(Report::Ended(exit)) => Ok(exit),
+        Ok(Report::Exceeded(limit)) => Err(Error::Limit { limit }),
         Ok(Report::Failed { step, errno: 0 }) => {
             Err(Error::setup(step, io::Error::other("it was refused")))
         }
@@ -135,9 +136,23 @@ async fn read_report(control: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Re
 /// control socket is to be closed by then.
 pub(crate) struct Ending(pub(crate) Option<(Child, Scratch)>);
 
+/// The threads of endings that nobody waited for.
+static ENDING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
+
+/// Waits for every sandbox whose future or [`Worker`](crate::Worker) was dropped: its processes are gone then, and
+/// its folders removed. What a program does before it ends, as the thread that would do it ends with it.
+pub fn settle() {
+    let ending = std::mem::take(&mut *ENDING.lock().unwrap_or_else(PoisonError::into_inner));
+    for thread in ending {
+        // What it panicked with it has said itself.
+        let _ = thread.join();
+    }
+}
+
 impl Ending {
-    /// Waits until the sandbox is gone.
-    async fn wait(mut self) -> Result<(), Error> {
+    /// Closes the control socket, which the sandbox takes as the order to stop, and waits until it is gone.
+    async fn wait(mut self, control: impl Sized) -> Result<(), Error> {
+        drop(control);
         let Some((mut child, scratch)) = self.0.take() else {
             return Ok(());
         };
@@ -154,20 +169,25 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if let Some((mut child, scratch)) = self.0.take() {
-            std::thread::spawn(move || {
+            let thread = std::thread::spawn(move || {
                 // It has no answer that anyone waits for.
                 let _ = child.wait();
                 drop(scratch);
             });
+            let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+            ending.retain(|thread| !thread.is_finished());
+            ending.push(thread);
         }
     }
 }
 
-/// Hands on lines until the last writer has closed the pipe.
+/// Hands on lines until the last writer has closed the pipe, or more than `bound` bytes have come.
 async fn forward_lines(
     output: &mut pipe::Receiver,
+    bound: Option<u64>,
     on_line: &mut (dyn FnMut(&str) + Send),
-) -> io::Result<()> {
+) -> Result<(), Error> {
+    let mut left = bound.unwrap_or(u64::MAX);
     let mut line = Vec::with_capacity(LINE);
     let mut chunk = vec![0; LINE];
     loop {
@@ -175,6 +195,9 @@ async fn forward_lines(
         if count == 0 {
             break;
         }
+        left = left.checked_sub(count as u64).ok_or(Error::Limit {
+            limit: Limit::Output,
+        })?;
         for byte in &chunk[..count] {
             if *byte == b'\n' {
                 on_line(&shown(&line));

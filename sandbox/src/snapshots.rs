@@ -1,6 +1,7 @@
 //! Layers that were unpacked, each once.
 
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use imagespec_core::digest::Digest;
@@ -24,6 +25,8 @@ impl Snapshots {
     pub fn open(dir: &Path, tier: Tier) -> Result<Self, Error> {
         let folder = dir.join(tier.name());
         fs_err::create_dir_all(&folder)?;
+        // Programs in it may run as their owner whoever starts them: nobody else is to reach them.
+        fs_err::set_permissions(&folder, PermissionsExt::from_mode(0o700))?;
         Ok(Self { folder, tier })
     }
 
@@ -37,6 +40,7 @@ impl Snapshots {
     ) -> Result<PathBuf, Error> {
         let path = self.path(diff_id);
         if path.is_dir() {
+            self.used(diff_id);
             return Ok(path);
         }
         let lock = self.lock(diff_id)?;
@@ -56,6 +60,19 @@ impl Snapshots {
         }
         drop(lock);
         done.map(|()| path)
+    }
+
+    /// Leaves the time on the lock, by which whoever prunes knows that the layer is of use.
+    fn used(&self, diff_id: &Digest) {
+        let lock = self.folder.join(format!("{}.lock", diff_id.hex()));
+        let file = fs_err::File::options().write(true).open(lock);
+        // It is none the less there.
+        let _ = file.and_then(|file| file.file().set_modified(std::time::SystemTime::now()));
+    }
+
+    /// Whether the layer with `diff_id` is there.
+    pub fn has(&self, diff_id: &Digest) -> bool {
+        self.path(diff_id).is_dir()
     }
 
     /// Removes the layer with `diff_id`, if it is there. No job may be using it.

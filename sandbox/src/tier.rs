@@ -37,8 +37,11 @@ async fn probe(host: &Host, tier: Tier) -> Result<(), Error> {
     let parent = host.cache_dir.join("sandbox");
     fs_err::create_dir_all(&parent)?;
     let layer = tempfile::Builder::new()
-        .prefix("probe-")
+        .prefix(".probe-")
         .tempdir_in(&parent)?;
+    // Who sweeps the cache leaves what is locked.
+    let held = fs_err::File::open(layer.path())?;
+    held.file().lock_shared()?;
     let mut job = Job::new(vec![layer.path().to_owned()], [PROBE]);
     job.network = Network::Host;
     let launch = Launch::new(host, &job, tier)?;

@@ -43,6 +43,12 @@ pub fn spawn(host: &Host, job: &Job, tier: Tier, errors: Stdio) -> Result<Worker
 }
 
 impl Worker {
+    /// Kills every process of the sandbox. Whoever waits at one of its pipes is let go.
+    pub fn stop(&self) {
+        // Closed already means stopped already.
+        let _ = self.control.shutdown(std::net::Shutdown::Both);
+    }
+
     /// Closes the command's input and blocks until it has ended and its sandbox is gone.
     pub fn wait(mut self) -> Result<Exit, Error> {
         drop(self.stdin.take());

@@ -20,7 +20,8 @@ const CHECKS: [(&str, Check); 7] = [
     ("deny", deny),
     ("typos", typos),
     ("test", |workspace| {
-        test::run(workspace, &test::Arguments::default())
+        // Judges the change, not the luck: `cargo xtask test` and `soak` look for what nobody knows yet.
+        test::run(workspace, &test::Arguments::seeded(1))
     }),
 ];
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::error::Error;
 
@@ -59,6 +59,11 @@ impl Program {
         Err(Error::Failed {
             command: self.to_string(),
         })
+    }
+
+    /// Starts it, and leaves it to the caller to wait.
+    pub(crate) fn start_in_background(mut self) -> Result<Child, Error> {
+        self.command.spawn().map_err(|source| self.start(source))
     }
 
     /// Whether it ends with success.

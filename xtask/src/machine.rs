@@ -16,12 +16,66 @@ struct Need {
     tests: &'static str,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 15] = [
+    Need {
+        check: || on_path("git"),
+        name: "git",
+        package: "git",
+        tests: "repositories that requirements name",
+    },
+    Need {
+        check: || on_path("go"),
+        name: "go",
+        package: "golang-go",
+        tests: "a Python that Debian does not have",
+    },
+    Need {
+        check: || on_path("dockerd"),
+        name: "dockerd",
+        package: "docker.io",
+        tests: "loading images into an engine",
+    },
+    Need {
+        check: || on_path("curl"),
+        name: "curl",
+        package: "curl",
+        tests: "what is in a registry",
+    },
+    Need {
+        check: || on_path("openssl"),
+        name: "openssl",
+        package: "openssl",
+        tests: "registries with an authority of their own",
+    },
     Need {
         check: || on_path("docker-registry"),
         name: "docker-registry",
         package: "docker-registry",
         tests: "pushes and pulls",
+    },
+    Need {
+        check: || on_path("skopeo"),
+        name: "skopeo",
+        package: "skopeo",
+        tests: "bases as other tools make them",
+    },
+    Need {
+        check: || on_path("umoci"),
+        name: "umoci",
+        package: "umoci",
+        tests: "bases as other tools make them",
+    },
+    Need {
+        check: || on_path("buildah"),
+        name: "buildah",
+        package: "buildah",
+        tests: "images as others read them",
+    },
+    Need {
+        check: || on_path("podman"),
+        name: "podman",
+        package: "podman",
+        tests: "images as others read them",
     },
     Need {
         check: || on_path("busybox"),

@@ -8,6 +8,7 @@ mod error;
 mod links;
 mod machine;
 mod report;
+mod soak;
 mod test;
 mod tools;
 mod workspace;
@@ -30,8 +31,10 @@ enum Task {
     Test(test::Arguments),
     /// Everything a change has to pass: format, lints, docs, dependencies, tests
     Ci,
-    /// Time the build of `examples/hello`, beside what uv needs for the same packages
+    /// Time builds, beside what others need for the same packages
     Bench(bench::Arguments),
+    /// Kill builds, damage input and build large images, for long
+    Soak(soak::Arguments),
     /// Build the book and check the links of every page
     Docs,
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&workspace, arguments),
         Task::Ci => ci::run(&workspace),
         Task::Bench(arguments) => bench::run(&workspace, arguments),
+        Task::Soak(arguments) => soak::run(&workspace, arguments),
         Task::Docs => docs::run(&workspace),
     });
     match done {

@@ -4,14 +4,27 @@ use std::env;
 
 use crate::error::Error;
 use crate::workspace::Workspace;
-use crate::{machine, report, tools};
+use crate::{machine, report, soak, tools};
 
 /// What to test.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Run only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// What is random in the tests follows from it; by default the clock's
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+}
+
+impl Arguments {
+    /// All tests, with what is random following from a seed.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self {
+            filter: None,
+            seed: Some(seed),
+        }
+    }
 }
 
 /// Sets up what the tests need, and runs them all. Tests that need an unprivileged user run themselves once
@@ -27,6 +40,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
         .into_iter()
         .chain(env::split_paths(&path));
     let path = env::join_paths(folders).unwrap_or_default();
+    let seed = arguments.seed.unwrap_or_else(soak::seed);
+    report::note(&format!("what is random is so again with `--seed {seed}`"));
     let mut failed = Vec::new();
     for (title, kind) in [("tests", "--all-targets"), ("examples in docs", "--doc")] {
         report::heading(title);
@@ -34,6 +49,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
             .cargo("test")
             .args(["--locked", "--workspace", "--no-fail-fast", kind])
             .env("PATH", &path)
+            .env("IMAGESPEC_TEST_SEED", seed.to_string())
             .args(&arguments.filter);
         if cargo.run().is_err() {
             failed.push(title);

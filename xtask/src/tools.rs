@@ -52,6 +52,65 @@ impl Crate {
     }
 }
 
+/// Programs of a Go module, which Go compiles.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Module {
+    path: &'static str,
+    version: &'static str,
+    commands: &'static [&'static str],
+}
+
+/// `BuildKit`'s daemon and its client.
+pub(crate) const BUILDKIT: Module = Module {
+    path: "github.com/moby/buildkit",
+    version: "v0.34.2",
+    commands: &["./cmd/buildkitd", "./cmd/buildctl"],
+};
+
+/// Kaniko's executor, as it is kept up.
+pub(crate) const KANIKO: Module = Module {
+    path: "github.com/chainguard-dev/kaniko",
+    version: "v1.25.5",
+    commands: &["./cmd/executor"],
+};
+
+impl Module {
+    /// The folder with the programs, which are compiled now if they were not before.
+    pub(crate) fn find(self, workspace: &Workspace) -> Result<PathBuf, Error> {
+        if !on_path("go") {
+            return Err(Error::Missing { program: "go" });
+        }
+        let name = self.path.rsplit('/').next().unwrap_or(self.path);
+        let folder = workspace.tools().join(format!("{name}-{}", self.version));
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        report::note(&format!("compiling {name} {}", self.version));
+        let cache = workspace.tools().join("go");
+        let go = |subcommand: &[&str]| {
+            Program::new("go")
+                .args(subcommand)
+                .env("GOMODCACHE", &cache)
+                .env("GOFLAGS", "-modcacherw")
+                .env("CGO_ENABLED", "0")
+        };
+        go(&[
+            "mod",
+            "download",
+            &format!("{}@{}", self.path, self.version),
+        ])
+        .run()?;
+        // `go install` takes no module that replaces others, and this may be one.
+        let source = cache.join(format!("{}@{}", self.path, self.version));
+        let partial = folder.with_extension("partial");
+        fs_err::create_dir_all(&partial)?;
+        let build = go(&["build", "-mod=mod", "-o"]).arg(&partial);
+        build.args(self.commands).folder(&source).run()?;
+        fs_err::rename(&partial, &folder)?;
+        Ok(folder)
+    }
+}
+
 /// uv: the machine's, or one from the package index that pip is set up for.
 pub(crate) fn uv(workspace: &Workspace) -> Result<PathBuf, Error> {
     python_tool(workspace, "uv", "0.13.9")

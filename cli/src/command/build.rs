@@ -133,6 +133,7 @@ fn document(job: &Job, outcome: &Outcome, started: Instant) -> Value {
             "pushed_bytes": image.pushed_bytes,
             "duration_ms": milliseconds,
             "layers": image.layers,
+            "work": image.work,
         }),
         Outcome::WouldBuild { builder, .. } => json!({
             "builder": builder,

@@ -81,7 +81,11 @@ fn settings(cx: &Context, how: &HowArgs) -> BuildSettings {
         pull: how.pull,
         locked: how.locked,
         compression: how.compression,
-        bytecode: !how.no_bytecode,
+        bytecode: match (how.bytecode, how.no_bytecode) {
+            (_, true) => Some(false),
+            (true, _) => Some(true),
+            _ => None,
+        },
         labels: how.labels.iter().cloned().collect(),
         jobs: how.jobs.map_or(default.jobs, usize::from),
     }
@@ -115,6 +119,7 @@ impl Planner<'_> {
             plan,
             files,
             secrets,
+            logins,
             mut builder_options,
         } = target.resolved;
         for (key, value) in &self.args.options {
@@ -130,6 +135,7 @@ impl Planner<'_> {
             push: self.push,
             files,
             secrets,
+            logins,
             settings: self.settings.clone(),
             fallback: fallback
                 .map(|name| self.fallback(name, &builder_options))

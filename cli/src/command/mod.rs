@@ -2,6 +2,7 @@
 
 mod build;
 mod builders;
+mod doctor;
 mod exec;
 mod jobs;
 mod plan;
@@ -11,6 +12,7 @@ mod write;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
@@ -19,6 +21,9 @@ use crate::args::{Cli, Command};
 use crate::env::{self, Variable};
 use crate::host;
 use crate::load::Project;
+
+/// How long an interrupted command waits for the files it was writing.
+const TIDYING: Duration = Duration::from_secs(5);
 
 /// What every command stands on.
 #[derive(Debug)]
@@ -72,6 +77,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, BuildError> {
             command,
         } => block_on(exec::exec(&context()?, build, target, command)),
         Command::Builders { json } => block_on(builders::builders(&context()?, json)),
+        Command::Doctor { json } => block_on(doctor::doctor(&context()?, json)),
         Command::Images { json } => store::images(&context()?, json),
         Command::Cache { command } => store::cache(&context()?, &command),
         Command::Schema { spec } => write::schema(spec),
@@ -86,7 +92,7 @@ fn block_on(command: impl Future<Output = Result<u8, BuildError>>) -> Result<u8,
         .build()
         .map_err(|error| BuildError::failed("cannot start threads").caused_by(&error))?;
     let result = runtime.block_on(command);
-    // Work on threads that block ends by itself when it next looks; nobody waits for its result.
-    runtime.shutdown_background();
+    // Work on threads that block ends by itself when it next looks, and removes what it had not finished.
+    runtime.shutdown_timeout(TIDYING);
     result
 }

@@ -82,7 +82,10 @@ fn lines(target: &ResolvedTarget) -> Vec<String> {
         plan.python
             .version
             .iter()
-            .map(|version| format!("python_version: {version}")),
+            .map(|version| match plan.standalone_python() {
+                Some(_) => format!("python_version: {version}, of its own distribution"),
+                None => format!("python_version: {version}"),
+            }),
     );
     lines.extend(
         plan.python

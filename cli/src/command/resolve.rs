@@ -81,10 +81,7 @@ fn resolve_target(
         tag_scheme: args.tag_scheme,
     };
     let resolved = resolve_with(&target.spec, &resolve_cx, digests).map_err(|error| {
-        // The field leads the causes, unless its name stands there anyway.
-        let field = error.field.as_ref();
-        let field = field.filter(|field| !error.message.contains(&format!("`{field}`")));
-        let what = field.map_or_else(
+        let what = error.unnamed_field().map_or_else(
             || "image".to_owned(),
             |field| format!("`{field}` of the image"),
         );

@@ -41,7 +41,28 @@ pub(super) fn cache(cx: &Context, command: &CacheCommand) -> Result<u8, BuildErr
     let root = &cx.host.cache_dir;
     match command {
         CacheCommand::Info { json } => info(root, *json),
-        CacheCommand::Prune { all } => prune(&ImageStore::open(root), *all),
+        CacheCommand::Prune { all: true, .. } => prune(
+            root,
+            Prune {
+                grace: Duration::ZERO,
+                images: true,
+                layers: true,
+                unused: Duration::ZERO,
+                size: None,
+            },
+        ),
+        CacheCommand::Prune {
+            older_than,
+            max_size,
+            ..
+        } => prune(
+            root,
+            Prune {
+                unused: Duration::from_secs(u64::from(*older_than) * 24 * 3600),
+                size: max_size.map(|size| u64::from(size) * 1_000_000_000),
+                ..Prune::default()
+            },
+        ),
     }
 }
 
@@ -74,25 +95,19 @@ fn info(root: &Path, json: bool) -> Result<u8, BuildError> {
     Ok(0)
 }
 
-fn prune(store: &ImageStore, all: bool) -> Result<u8, BuildError> {
-    if all {
-        for record in store.list().map_err(|error| unreadable(&error))? {
-            let removed = store.remove(&record.reference);
-            removed.map_err(|error| unreadable(&error))?;
-        }
-    }
-    let default = Prune::default();
-    let grace = if all { Duration::ZERO } else { default.grace };
-    let pruned = store.prune(Prune { grace, layers: all });
-    let Some(pruned) = pruned.map_err(|error| unreadable(&error))? else {
+fn prune(root: &Path, prune: Prune) -> Result<u8, BuildError> {
+    let pruned = ImageStore::open(root).prune(prune);
+    let pruned = pruned.map_err(|error| unreadable(&error))?;
+    let Some(pruned) = pruned else {
         return Err(
             BuildError::unavailable("another process builds in this cache")
                 .hint("try again when it is done"),
         );
     };
     print(&format!(
-        "removed {} blobs, {}",
+        "removed {} blobs and {} others, {}",
         pruned.blobs,
+        pruned.others,
         bytes(pruned.bytes)
     ))?;
     Ok(0)

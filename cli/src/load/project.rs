@@ -1,6 +1,6 @@
 //! `imagespec.toml`: images, deployments and registries, found in the working directory or above it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use imagespec_core::deployment::{BUILT_IN, Deployment};
@@ -124,6 +124,25 @@ impl Project {
         let mut registries = self.user.registries.clone();
         registries.extend(self.file.registries.clone());
         registries
+    }
+
+    /// Where images go, as the files say: registries with the paths in them, and those that have settings.
+    pub(crate) fn places(&self) -> BTreeSet<String> {
+        let files = [&self.file, &self.user];
+        let deployments = files.iter().flat_map(|file| file.deployments.values());
+        let deployments = deployments.filter_map(|deployment| deployment.registry.as_ref());
+        let images = self.file.images.values();
+        let images = images.filter_map(|image| image.registry.as_ref());
+        let named: BTreeSet<_> = deployments.chain(images).cloned().collect();
+        let has_place = |host: &&String| {
+            let path = format!("{host}/");
+            named
+                .iter()
+                .any(|name| name == *host || name.starts_with(&path))
+        };
+        let settings = files.iter().flat_map(|file| file.registries.keys());
+        let others: Vec<_> = settings.filter(|host| !has_place(host)).cloned().collect();
+        named.into_iter().chain(others).collect()
     }
 
     /// The deployment that a flag or a variable names, or else the files, or else `flyte`.

@@ -24,6 +24,7 @@ fn help_is_data() {
       check        Validate, and compare with what the builder can do
       exec         Run a command in an image, building it first if it is missing
       builders     List the builders and whether each works here
+      doctor       Check what building needs, and say how to mend it
       images       List the images of the local store
       cache        Look at the caches, or make them smaller
       schema       Print the JSON Schema of imagespec.toml
@@ -200,7 +201,7 @@ fn an_empty_store_and_cache() {
     assert_snapshot!(place.run(&["cache", "prune"]), @r"
     exit code: 0
     --- stdout
-    removed 0 blobs, 0 B
+    removed 0 blobs and 0 others, 0 B
     --- stderr
     ");
 }

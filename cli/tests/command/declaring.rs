@@ -143,13 +143,12 @@ fn checks_compare_with_the_builder() {
     hint: `imagespec builders` lists what each builder can do; choose another with `--builder`, or leave it out
     ");
     assert_snapshot!(conda.run(&["build", "app", "--progress", "quiet"]), @r"
-    exit code: 3
+    exit code: 2
     --- stdout
     --- stderr
     error: cannot build `app`
-      caused by: builder `default` cannot work here: this version drives no container engine
-    hint: leave the builder open, or choose `--builder native`, which needs no engine
-    hint: `native` cannot take over: builder `native` does not support `conda_packages` (conda_packages)
+      caused by: builder `native` does not support `conda_packages` (conda_packages)
+    hint: `imagespec builders` lists what each builder can do; choose another with `--builder`, or leave it out
     ");
 }
 

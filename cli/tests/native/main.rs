@@ -3,6 +3,9 @@
 
 #![cfg(target_os = "linux")]
 
+mod memory;
+mod registry;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -11,13 +11,14 @@ use crate::context::{Destination, SecretMount};
 use crate::deployment::Deployment;
 use crate::error::BuildError;
 use crate::files::{DigestCache, ResolvedFiles};
+use crate::login::IndexLogins;
 use crate::plan::{Base, BuildPlan, PLAN_FORMAT, Python, Step};
 use crate::platform::Platform;
 use crate::spec::{BaseImage, ImageSpec};
 use crate::tag::{self, TagScheme};
 use crate::validate;
 
-pub use python::{DEFAULT_SUITE, suite_for_python};
+pub use python::{DEFAULT_SUITE, debian_pythons, python_of_suite, suite_for_python};
 
 /// The builder of images for which nobody names one.
 const DEFAULT_BUILDER: &str = "default";
@@ -62,6 +63,8 @@ pub struct Resolved {
     pub files: Arc<ResolvedFiles>,
     /// Secrets for the installation of packages.
     pub secrets: Vec<SecretMount>,
+    /// Logins that stood in URLs of package indexes. The plan and the files have none.
+    pub logins: IndexLogins,
     /// Options of the builder: the deployment's, overlaid with the spec's.
     pub builder_options: serde_json::Map<String, serde_json::Value>,
 }
@@ -118,6 +121,7 @@ pub fn resolve_with(
     {
         steps.push(Step::Run { commands });
     }
+    let (entries, logins) = inputs.into_parts();
     let plan = BuildPlan {
         format: PLAN_FORMAT,
         platforms: platforms(spec, cx)?,
@@ -134,7 +138,7 @@ pub fn resolve_with(
         cuda: spec.cuda.clone(),
         cudnn: spec.cudnn.clone(),
         registry_config: spec.registry_config.clone(),
-        files: inputs.into_entries(),
+        files: entries,
         image_id: None,
         lock: None,
     };
@@ -154,6 +158,7 @@ pub fn resolve_with(
         plan,
         files: Arc::new(files),
         secrets: secrets(spec, cx)?,
+        logins,
         builder_options,
     })
 }
@@ -198,7 +203,7 @@ fn platforms(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<Vec<Platform>,
 fn base(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<Base, BuildError> {
     match (&spec.base_image, cx.base) {
         (None, _) => Ok(Base::Debian {
-            suite: python::suite(spec)?.to_owned(),
+            suite: python::suite(spec).to_owned(),
         }),
         (Some(BaseImage::Reference(reference)), _) if reference.trim().is_empty() => {
             let message = format!("expected the reference of an image: `{reference}`");

@@ -34,19 +34,22 @@ pub(super) fn minor(version: &str) -> String {
     version.split('.').take(2).collect::<Vec<_>>().join(".")
 }
 
-pub(super) fn suite(spec: &ImageSpec) -> Result<&'static str, BuildError> {
-    let Some(version) = &spec.python_version else {
-        return Ok(DEFAULT_SUITE);
-    };
-    suite_for_python(version).ok_or_else(|| {
-        let known: Vec<_> = SUITES.iter().map(|(version, _)| *version).collect();
-        BuildError::input(format!(
-            "the Debian base has no Python of this version: `{version}`"
-        ))
-        .field("python_version")
-        .hint(format!("versions to be had: {}", known.join(", ")))
-        .hint("for another one, name a `base_image` that has it")
-    })
+/// The Debian release that an image starts from. A version of Python that none has stands beside that of
+/// [`DEFAULT_SUITE`]: [`BuildPlan::standalone_python`](crate::plan::BuildPlan::standalone_python).
+pub(super) fn suite(spec: &ImageSpec) -> &'static str {
+    let version = spec.python_version.as_deref();
+    version.and_then(suite_for_python).unwrap_or(DEFAULT_SUITE)
+}
+
+/// The versions of Python that come with Debian.
+pub fn debian_pythons() -> impl Iterator<Item = &'static str> {
+    SUITES.iter().map(|(version, _)| *version)
+}
+
+/// The version of Python that a Debian release has: `3.11`.
+pub fn python_of_suite(suite: &str) -> Option<&'static str> {
+    let found = SUITES.iter().find(|(_, known)| *known == suite);
+    found.map(|(version, _)| *version)
 }
 
 pub(super) fn packages(
@@ -59,7 +62,8 @@ pub(super) fn packages(
         .as_deref()
         .map(|path| requirements(path, inputs))
         .transpose()?;
-    let mut packages = spec.packages.clone().unwrap_or_default();
+    let packages = spec.packages.iter().flatten();
+    let mut packages: Vec<_> = packages.map(|package| inputs.strip(package)).collect();
     let locked = requirements.as_ref().is_some_and(|requirements| {
         matches!(
             requirements.kind,
@@ -88,7 +92,7 @@ pub(super) fn packages(
     Ok(Some(Step::PythonPackages {
         requirements,
         packages,
-        index: package_index(spec)?,
+        index: package_index(spec, inputs)?,
     }))
 }
 

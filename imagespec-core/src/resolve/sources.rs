@@ -1,6 +1,6 @@
 //! The files a spec names, gathered into a build context.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 
@@ -11,8 +11,14 @@ use crate::digest::Digest;
 use crate::error::BuildError;
 use crate::files::{self, DigestCache, ResolvedFiles};
 use crate::ignore::Ignore;
+use crate::login::IndexLogins;
 use crate::plan::{ContextEntry, Step};
 use crate::spec::{ImageSpec, SourceCopyMode};
+
+/// Extensions of files that declare packages or images.
+const DECLARATIONS: [&str; 8] = ["txt", "in", "toml", "lock", "yaml", "yml", "json", "cfg"];
+/// The largest such file, in bytes.
+const DECLARATION_LIMIT: u64 = 1 << 20;
 
 /// The build context in the making.
 pub(super) struct Inputs<'a> {
@@ -20,6 +26,7 @@ pub(super) struct Inputs<'a> {
     cache: &'a DigestCache,
     files: &'a mut ResolvedFiles,
     entries: BTreeMap<String, ContextEntry>,
+    logins: IndexLogins,
 }
 
 impl<'a> Inputs<'a> {
@@ -33,11 +40,17 @@ impl<'a> Inputs<'a> {
             cache,
             files,
             entries: BTreeMap::new(),
+            logins: IndexLogins::default(),
         }
     }
 
-    pub(super) fn into_entries(self) -> BTreeMap<String, ContextEntry> {
-        self.entries
+    pub(super) fn into_parts(self) -> (BTreeMap<String, ContextEntry>, IndexLogins) {
+        (self.entries, self.logins)
+    }
+
+    /// A text of the declaration without its logins, which are kept beside the plan.
+    pub(super) fn strip(&mut self, text: &str) -> String {
+        self.logins.strip(text)
     }
 
     pub(super) fn has(&self, context: &str) -> bool {
@@ -64,8 +77,12 @@ impl<'a> Inputs<'a> {
         Ok(bytes)
     }
 
-    /// Adds a file that has been read.
+    /// Adds a file of Python packages that has been read, without the logins in its URLs.
     pub(super) fn insert(&mut self, context: String, bytes: Vec<u8>) {
+        let bytes = match std::str::from_utf8(&bytes) {
+            Ok(text) => self.logins.strip(text).into_bytes(),
+            Err(_) => bytes,
+        };
         let entry = ContextEntry::File {
             digest: Digest::of(&bytes),
             size: bytes.len() as u64,
@@ -114,6 +131,7 @@ impl<'a> Inputs<'a> {
         context: &str,
         found: Vec<files::Found>,
     ) -> Result<(), BuildError> {
+        self.refuse_logins(field, &found)?;
         let entries = files::digest(&found, self.cache)
             .map_err(|error| unreadable(field, context, &error))?;
         let mut hosts = Vec::with_capacity(entries.len());
@@ -127,6 +145,41 @@ impl<'a> Inputs<'a> {
         self.entries.append(&mut added.collect());
         self.files.extend_files(hosts);
         Ok(())
+    }
+}
+
+impl Inputs<'_> {
+    /// A declaration that holds a login is not copied into an image, where everyone could read it.
+    fn refuse_logins(&self, field: &str, found: &[files::Found]) -> Result<(), BuildError> {
+        if self.logins.is_empty() {
+            return Ok(());
+        }
+        let needles: BTreeSet<_> = self
+            .logins
+            .iter()
+            .map(|login| format!("{}@", login.userinfo()))
+            .collect();
+        let holds = |found: &&files::Found| {
+            let extension = found.path.rsplit_once('.').map(|(_, extension)| extension);
+            let mut text = Vec::new();
+            extension.is_some_and(|extension| DECLARATIONS.contains(&extension))
+                && fs_err::File::open(&found.host)
+                    .and_then(|file| file.take(DECLARATION_LIMIT).read_to_end(&mut text))
+                    .is_ok()
+                && needles
+                    .iter()
+                    .any(|needle| String::from_utf8_lossy(&text).contains(needle))
+        };
+        let Some(found) = found.iter().find(holds) else {
+            return Ok(());
+        };
+        let message = format!(
+            "`{field}` copies a file that holds the login of a package index: `{}`",
+            found.path
+        );
+        Err(BuildError::input(message)
+            .field(field)
+            .hint("keep the file out of the image with a `.dockerignore`, or the login in pip's configuration or a netrc file"))
     }
 }
 

@@ -38,11 +38,6 @@ fn refusals() -> Vec<(&'static str, Value, &'static str)> {
             "expected a version of Python such as `3.11`: `2.7`",
         ),
         (
-            "python_version",
-            json!({"python_version": "3.12"}),
-            "the Debian base has no Python of this version: `3.12`",
-        ),
-        (
             "env",
             json!({"env": {"": "x"}}),
             "expected a variable's name and value, without `=` in the name and without NUL: ``",
@@ -228,17 +223,6 @@ fn every_refusal_names_field_and_value() {
 }
 
 #[test]
-fn versions_that_are_not_to_be_had_come_with_those_that_are() {
-    let error = refusal(json!({"python_version": "3.12"}));
-    assert_eq!(error.hints[0], "versions to be had: 3.9, 3.11, 3.13");
-    let spec = spec(json!({"python_version": "3.12", "base_image": "python:3.12-slim"}));
-    let plan = resolved(folder(&[]).path(), &spec)
-        .expect("another base has it")
-        .plan;
-    assert_eq!(plan.python.version.as_deref(), Some("3.12"));
-}
-
-#[test]
 fn a_path_beside_the_spec_file_is_hinted_at() {
     let (here, there) = (folder(&[]), folder(&[("requirements.txt", "")]));
     let deployment = Deployment::default();
@@ -314,4 +298,25 @@ fn files_may_be_included_twice_but_not_without_end() {
             .starts_with("a requirements file is included too deeply"),
         "{error}"
     );
+}
+
+#[test]
+fn a_full_disk_says_what_helps_however_deep_it_is() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot write a layer")]
+    struct Layer(#[source] std::io::Error);
+
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let hints = |error: BuildError| (error.kind, error.hints.concat().contains("cache prune"));
+    let told = (ErrorKind::Failed, true);
+    let unavailable = || BuildError::unavailable("x");
+    assert_eq!(hints(unavailable().caused_by(&full())), told);
+    assert_eq!(hints(unavailable().caused_by(&Layer(full()))), told);
+    assert_eq!(
+        hints(unavailable().caused_by_source_of(&Layer(full()))),
+        told
+    );
+    let other = std::io::Error::from(std::io::ErrorKind::NotFound);
+    let silent = (ErrorKind::Unavailable, false);
+    assert_eq!(hints(unavailable().caused_by(&Layer(other))), silent);
 }

@@ -2,6 +2,7 @@
 
 mod errors;
 mod ignore;
+mod logins;
 mod plan;
 mod spec;
 mod support;

@@ -159,21 +159,25 @@ fn the_sdk_is_added_where_the_deployment_says_so_and_nobody_else_did() {
 #[test]
 fn the_base_follows_the_version_of_python() {
     let folder = folder(&[]);
-    for (version, suite) in [
-        (None, "bookworm"),
-        (Some("3.9"), "bullseye"),
-        (Some("3.11.4"), "bookworm"),
-        (Some("3.13"), "trixie"),
+    for (version, suite, standalone) in [
+        (None, "bookworm", None),
+        (Some("3.9"), "bullseye", None),
+        (Some("3.11.4"), "bookworm", None),
+        (Some("3.13"), "trixie", None),
+        (Some("3.12.1"), "bookworm", Some("3.12")),
     ] {
         let resolved =
             resolved(folder.path(), &spec(json!({"python_version": version}))).expect("resolved");
-        assert_eq!(
-            resolved.plan.base,
-            Base::Debian {
-                suite: suite.into()
-            }
-        );
+        let plan = resolved.plan;
+        let suite = suite.into();
+        assert_eq!(plan.base, Base::Debian { suite });
+        assert_eq!(plan.standalone_python(), standalone);
     }
+    let there = json!({"python_version": "3.12", "base_image": "python:3.12-slim"});
+    let plan = resolved(folder.path(), &spec(there))
+        .expect("resolved")
+        .plan;
+    assert_eq!(plan.standalone_python(), None);
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn add(
         crc32: crc.sum(),
         compressed_size: data.len() as u64,
         digest: None,
+        pass: true,
         data: &mut data.as_slice(),
     };
     writer.deflated(path.as_bytes(), &Metadata::new(0o644, 1000), file)
@@ -138,6 +139,7 @@ fn a_stream_with_anything_behind_its_end_is_refused() {
         crc32: crc.sum(),
         compressed_size: data.len() as u64,
         digest: None,
+        pass: true,
         data: &mut data.as_slice(),
     };
     assert!(
@@ -151,6 +153,7 @@ fn a_stream_with_anything_behind_its_end_is_refused() {
         crc32: 7,
         compressed_size: data.len() as u64,
         digest: None,
+        pass: true,
         data: &mut data.as_slice(),
     };
     assert!(
@@ -278,5 +281,37 @@ fn contents_of_every_length_around_a_buffer_pass() {
             assert!(read == content, "{length}");
             assert_eq!(info.uncompressed_size % 512, 0);
         }
+    }
+}
+
+/// Gives what it holds in pieces of some length, as a pipe does.
+struct Pieces<'a>(&'a [u8], usize);
+
+impl std::io::Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = buffer.len().min(self.1);
+        (&mut self.0).take(most as u64).read(buffer)
+    }
+}
+
+#[test]
+fn a_layer_does_not_depend_on_the_pieces_its_content_comes_in() {
+    let text: Vec<u8> = noise(400_000).iter().map(|byte| byte % 7).collect();
+    let layer = |piece| {
+        let mut writer = writer(Compression::Gzip);
+        let metadata = Metadata::new(0o644, 0);
+        writer
+            .file(
+                b"a",
+                &metadata,
+                text.len() as u64,
+                &mut Pieces(&text, piece),
+            )
+            .expect("a file");
+        writer.finish().expect("a layer").1
+    };
+    let whole = layer(text.len());
+    for piece in [1, 999, 4096, 65_535] {
+        assert_eq!(layer(piece), whole, "{piece}");
     }
 }

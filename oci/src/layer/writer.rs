@@ -2,7 +2,8 @@
 
 use std::io::{self, Read, Write};
 
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use crc32fast::Hasher as Crc;
+use flate2::{Decompress, FlushDecompress, Status};
 use imagespec_core::context::Compression;
 use imagespec_core::contract;
 use imagespec_core::digest::Digest;
@@ -13,11 +14,8 @@ use super::compress::Compressor;
 use super::header::{BLOCK, Device, Entry, Metadata, encode};
 use super::path::{Kind, Paths, check, shown};
 
-/// From how many deflated bytes on an entry becomes a member of its own. Below, its header and its lost
-/// context cost more than compressing it again: from 4 KiB on, a layer of setuptools is 8 % larger than as one
-/// member, from 12 KiB on 1.7 %; numpy, scipy and pyarrow take a sixth longer to write with the latter.
-const PASS_FROM: u64 = 12 * 1024;
 const BUFFER: usize = 64 * 1024;
+const SHA256_BLOCK: usize = 64;
 
 /// Writes a layer: a tar stream whose bytes depend on nothing but its entries, compressed and digested on the
 /// way. Memory is bounded by buffers and the paths of the entries.
@@ -31,7 +29,9 @@ pub struct LayerWriter<W: Write> {
     paths: Paths,
     parents: fn(&[u8]) -> Metadata,
     media_type: &'static str,
-    buffer: Vec<u8>,
+    /// For what is read, and for what that inflates to.
+    buffers: (Vec<u8>, Vec<u8>),
+    inflater: Decompress,
 }
 
 /// A file whose content is a raw DEFLATE stream (RFC 1951), as zip archives hold it.
@@ -44,6 +44,9 @@ pub struct Deflated<'a> {
     pub compressed_size: u64,
     /// Digest of what it inflates to, where that is known.
     pub digest: Option<Digest>,
+    /// Whether the stream becomes a member of its own, untouched, where the compression is gzip of many. That
+    /// costs no time, but some bytes: its header, that of the file, and what it has in common with others.
+    pub pass: bool,
     /// The stream.
     pub data: &'a mut dyn Read,
 }
@@ -94,7 +97,8 @@ impl<W: Write> LayerWriter<W> {
             paths: Paths::default(),
             parents,
             media_type,
-            buffer: vec![0; BUFFER],
+            buffers: (vec![0; BUFFER], vec![0; BUFFER]),
+            inflater: Decompress::new(false),
         })
     }
 
@@ -121,7 +125,7 @@ impl<W: Write> LayerWriter<W> {
             path: shown(path),
             problem,
         };
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = std::mem::take(&mut self.buffers.0);
         let mut left = size;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
@@ -136,12 +140,12 @@ impl<W: Write> LayerWriter<W> {
         if read(content, &mut buffer[..1])? != 0 {
             return Err(wrong("is longer than it says"));
         }
-        self.buffer = buffer;
+        self.buffers.0 = buffer;
         self.pad(size)
     }
 
-    /// Adds a regular file that is deflated already. Large ones are passed through untouched; all are inflated
-    /// once, and refused unless size, CRC-32 and the stream's end are exactly as declared.
+    /// Adds a regular file that is deflated already. It is inflated once, and refused unless size, CRC-32,
+    /// digest and the stream's end are exactly as declared.
     pub fn deflated(
         &mut self,
         path: &[u8],
@@ -150,13 +154,14 @@ impl<W: Write> LayerWriter<W> {
     ) -> Result<(), LayerError> {
         self.entry(path, Entry::File(file.size), metadata)?;
         let (size, crc32) = (file.size, file.crc32);
-        let pass = self.out.passes_deflate() && file.compressed_size >= PASS_FROM;
-        if pass {
-            self.out.begin_deflated()?;
+        let mut pass = file.pass;
+        match self.out.members() {
+            Some(members) if pass => members.begin_deflated()?,
+            _ => pass = false,
         }
         self.inflate(path, &mut file, pass)?;
-        if pass {
-            self.out.end_deflated(crc32, size)?;
+        if let Some(members) = self.out.members().filter(|_| pass) {
+            members.end_deflated(crc32, size)?;
         }
         self.pad(size)
     }
@@ -171,10 +176,9 @@ impl<W: Write> LayerWriter<W> {
             path: shown(path),
             problem,
         };
-        let mut inflater = Decompress::new(false);
-        let mut crc = Crc::new();
-        let mut hash = file.digest.map(|_| Sha256::new());
-        let (mut input, mut output) = (vec![0; BUFFER], std::mem::take(&mut self.buffer));
+        self.inflater.reset(false);
+        let (mut input, mut output) = std::mem::take(&mut self.buffers);
+        let mut check = Check::new(file);
         let mut left = file.compressed_size;
         let mut ended = false;
         while left > 0 {
@@ -184,35 +188,32 @@ impl<W: Write> LayerWriter<W> {
                 return Err(wrong("is shorter than its archive says"));
             }
             left -= count as u64;
-            if pass {
-                self.out.deflated_bytes(&input[..count])?;
+            if let Some(members) = self.out.members().filter(|_| pass) {
+                members.deflated_bytes(&input[..count])?;
             }
             let mut rest = &input[..count];
             loop {
                 if ended && !rest.is_empty() {
                     return Err(wrong("has bytes after the end of its compressed stream"));
                 }
-                let (before_in, before_out) = (inflater.total_in(), inflater.total_out());
-                let status = inflater.decompress(rest, &mut output, FlushDecompress::None);
-                let status = status.map_err(|_| wrong("has a damaged compressed stream"))?;
+                let (before_in, before_out) = (self.inflater.total_in(), self.inflater.total_out());
+                let status = self
+                    .inflater
+                    .decompress(rest, &mut output, FlushDecompress::None)
+                    .map_err(|_| wrong("has a damaged compressed stream"))?;
                 let consumed =
-                    usize::try_from(inflater.total_in() - before_in).unwrap_or(rest.len());
+                    usize::try_from(self.inflater.total_in() - before_in).unwrap_or(rest.len());
                 let produced =
-                    usize::try_from(inflater.total_out() - before_out).unwrap_or(output.len());
+                    usize::try_from(self.inflater.total_out() - before_out).unwrap_or(output.len());
                 rest = &rest[consumed..];
                 ended |= status == Status::StreamEnd;
-                if inflater.total_out() > file.size {
+                if self.inflater.total_out() > file.size {
                     return Err(wrong("inflates to more than its archive says"));
                 }
-                crc.update(&output[..produced]);
-                if let Some(hash) = &mut hash {
-                    hash.update(&output[..produced]);
-                }
-                if pass {
-                    self.hash.update(&output[..produced]);
-                    self.written += produced as u64;
-                } else {
-                    self.write(&output[..produced])?;
+                self.written += produced as u64;
+                check.update(&output[..produced], &mut self.hash);
+                if !pass {
+                    self.out.write_all(&output[..produced])?;
                 }
                 if rest.is_empty() && produced < output.len() {
                     break;
@@ -222,17 +223,11 @@ impl<W: Write> LayerWriter<W> {
                 }
             }
         }
-        self.buffer = output;
-        if !ended || inflater.total_out() != file.size {
+        self.buffers = (input, output);
+        if !ended || self.inflater.total_out() != file.size {
             return Err(wrong("inflates to less than its archive says"));
         }
-        if crc.sum() != file.crc32 {
-            return Err(wrong("does not have the checksum its archive says"));
-        }
-        if hash.map(|hash| Digest::from_bytes(hash.finalize().into())) != file.digest {
-            return Err(wrong("does not have the digest its package says"));
-        }
-        Ok(())
+        check.finish().map_err(wrong)
     }
 
     /// Adds a symbolic link.
@@ -354,11 +349,60 @@ impl<W: Write> LayerWriter<W> {
     }
 }
 
-fn read(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match from.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
+/// What a file has to be, and what it is so far.
+struct Check {
+    crc: Crc,
+    crc32: u32,
+    hash: Option<(Sha256, Digest)>,
+}
+
+impl Check {
+    fn new(file: &Deflated<'_>) -> Self {
+        Self {
+            crc: Crc::new(),
+            crc32: file.crc32,
+            hash: file.digest.map(|digest| (Sha256::new(), digest)),
         }
     }
+
+    /// Takes more of the file, for itself and for the layer's hash. A file begins at a block of tar, so both
+    /// hashes have the same blocks: taken in turns, a processor works at two at once.
+    fn update(&mut self, bytes: &[u8], layer: &mut Sha256) {
+        self.crc.update(bytes);
+        let Some((hash, _)) = &mut self.hash else {
+            return layer.update(bytes);
+        };
+        for block in bytes.chunks(SHA256_BLOCK) {
+            layer.update(block);
+            hash.update(block);
+        }
+    }
+
+    fn finish(self) -> Result<(), &'static str> {
+        if self.crc.finalize() != self.crc32 {
+            return Err("does not have the checksum its archive says");
+        }
+        let found = self
+            .hash
+            .map(|(hash, digest)| (Digest::from_bytes(hash.finalize().into()), digest));
+        if found.is_some_and(|(found, digest)| found != digest) {
+            return Err("does not have the digest its package says");
+        }
+        Ok(())
+    }
+}
+
+/// Fills the buffer as far as the content goes, however little a pipe gives at a time: what compression makes of
+/// bytes depends on the pieces it gets them in.
+fn read(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match from.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }

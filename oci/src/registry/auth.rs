@@ -11,7 +11,6 @@ use serde::Deserialize;
 use url::Url;
 
 use super::challenge::{Challenge, challenge};
-use super::error::prefix;
 use super::{Registry, RegistryError};
 use crate::credentials::{Credential, Secret};
 
@@ -183,11 +182,12 @@ impl Registry {
         service: Option<&str>,
         credential: Option<Credential>,
     ) -> Result<Grant, RegistryError> {
-        let response = self
-            .inner
-            .http
+        let http = &self.inner.http;
+        // A body goes along with a redirect, to whichever host; this one is a secret.
+        let direct = http.uploads().map_err(|source| self.unreachable(source))?;
+        let response = http
             .send(|client| match &credential {
-                Some(Credential::IdentityToken(token)) => client
+                Some(Credential::IdentityToken(token)) => direct
                     .post(realm.clone())
                     .header("content-type", FORM)
                     .body(form(scope, service, token)),
@@ -208,7 +208,7 @@ impl Registry {
                 .unexpected(scope, "a request for a token", response)
                 .await);
         }
-        let token: Token = serde_json::from_slice(&prefix(response).await)
+        let token: Token = serde_json::from_slice(&self.read(response).await.1)
             .map_err(|_| self.protocol("its token server's answer is not a token"))?;
         let life = token.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
         token

@@ -2,11 +2,10 @@
 
 use std::io;
 
-use futures::StreamExt as _;
 use imagespec_core::digest::Digest;
 use imagespec_core::error::{BuildError, ErrorKind};
-use imagespec_http::HttpError;
-use reqwest::{Response, StatusCode};
+use imagespec_http::{HttpError, Tls};
+use reqwest::StatusCode;
 use serde::Deserialize;
 
 use crate::credentials::CredentialError;
@@ -23,12 +22,44 @@ pub enum RegistryError {
         source: HttpError,
     },
     /// The registry refuses who we are, or nobody said who that is.
-    #[error("the registry `{registry}` denies access to `{repository}`")]
+    #[error("the registry `{registry}` denies access to `{repository}`{detail}")]
     Denied {
         /// The registry.
         registry: String,
         /// The repository.
         repository: String,
+        /// What the registry says about it, after a colon; may be empty.
+        detail: String,
+    },
+    /// The registry has no such repository, and does not make one.
+    #[error("the registry `{registry}` has no repository: `{repository}`")]
+    NoRepository {
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
+    },
+    /// The registry has had enough of us, also after several tries.
+    #[error("the registry `{registry}` takes no more requests for now{detail}")]
+    Busy {
+        /// The registry.
+        registry: String,
+        /// What the registry says about it, after a colon; may be empty.
+        detail: String,
+    },
+    /// The tag names another image, and the registry does not let anybody change that.
+    #[error(
+        "the tag is immutable and names another image, {found}: `{registry}/{repository}:{tag}`"
+    )]
+    Immutable {
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
+        /// The tag.
+        tag: String,
+        /// The image that has it.
+        found: Digest,
     },
     /// The image or the blob is not there.
     #[error("not in the registry: `{0}`")]
@@ -69,12 +100,23 @@ pub enum RegistryError {
         /// What there is.
         found: String,
     },
+    /// The authorities that are to sign its certificate cannot be used.
+    #[error("the authorities of the registry cannot be used: `{registry}`")]
+    Setup {
+        /// The registry.
+        registry: String,
+        /// Why.
+        source: HttpError,
+    },
     /// The registry's name is none.
     #[error("not the name of a registry: `{0}`")]
     Name(String),
     /// Credentials cannot be read.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
+    /// A blob that the registry lacks cannot be made.
+    #[error(transparent)]
+    Source(BuildError),
     /// A blob or document cannot be read or kept here.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -85,29 +127,49 @@ pub enum RegistryError {
 
 impl RegistryError {
     /// The error of an answer that was not expected, whose body may say why.
-    pub(super) async fn unexpected(
+    pub(super) fn refusal(
         registry: &str,
         repository: &str,
         request: &'static str,
-        response: Response,
+        status: StatusCode,
+        body: &[u8],
     ) -> Self {
-        let status = response.status();
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Self::Denied {
-                registry: registry.to_owned(),
-                repository: repository.to_owned(),
-            };
-        }
-        let body = prefix(response).await;
-        let detail = codes(&body).map(|errors| {
-            let errors = errors.into_iter().map(|error| error.text());
-            format!(": {}", errors.collect::<Vec<_>>().join(", "))
-        });
-        Self::Unexpected {
-            registry: registry.to_owned(),
-            status,
-            request,
-            detail: detail.unwrap_or_default(),
+        let errors = codes(body).unwrap_or_default();
+        let says = |wanted: &[&str]| {
+            errors
+                .iter()
+                .any(|error| wanted.contains(&error.code.as_str()))
+        };
+        let texts: Vec<_> = errors.iter().map(Code::text).collect();
+        let detail = if texts.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", texts.join(", "))
+        };
+        let (registry, repository) = (registry.to_owned(), repository.to_owned());
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => Self::Busy { registry, detail },
+            _ if says(&["TOOMANYREQUESTS"]) => Self::Busy { registry, detail },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied {
+                registry,
+                repository,
+                detail,
+            },
+            _ if says(&["DENIED", "UNAUTHORIZED"]) => Self::Denied {
+                registry,
+                repository,
+                detail,
+            },
+            StatusCode::NOT_FOUND if says(&["NAME_UNKNOWN"]) => Self::NoRepository {
+                registry,
+                repository,
+            },
+            _ => Self::Unexpected {
+                registry,
+                status,
+                request,
+                detail,
+            },
         }
     }
 }
@@ -121,10 +183,15 @@ pub(super) struct Code {
 }
 
 impl Code {
+    /// What it says beside the code; may be empty.
+    pub(super) fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
+    }
+
     fn text(&self) -> String {
-        let text = match &self.message {
-            Some(message) => format!("{} ({message})", self.code),
-            None => self.code.clone(),
+        let text = match self.message() {
+            "" => self.code.clone(),
+            message => format!("{message} ({})", self.code),
         };
         text.chars()
             .filter(|letter| !letter.is_control())
@@ -143,46 +210,12 @@ pub(super) fn codes(body: &[u8]) -> Option<Vec<Code>> {
     (!errors.is_empty()).then_some(errors)
 }
 
-/// The first 64 KiB of a body, or what came of them.
-pub(super) async fn prefix(response: Response) -> Vec<u8> {
-    let mut body = Vec::new();
-    let mut stream = response.bytes_stream();
-    while let Some(Ok(chunk)) = stream.next().await {
-        body.extend_from_slice(&chunk);
-        if body.len() > 64 << 10 {
-            break;
-        }
-    }
-    body
-}
-
 impl From<RegistryError> for BuildError {
     fn from(error: RegistryError) -> Self {
-        let (kind, hint) = match &error {
-            RegistryError::Unreachable { registry, .. } => (
-                ErrorKind::Unavailable,
-                Some(format!(
-                    "check the network and the name; a registry without TLS needs `[registries.\"{registry}\"]` with `insecure = true`"
-                )),
-            ),
-            RegistryError::Denied { registry, .. } => (
-                ErrorKind::Unavailable,
-                Some(format!("log in with `docker login {registry}`")),
-            ),
-            RegistryError::Credentials(_) => (
-                ErrorKind::Input,
-                Some("check the Docker configuration, or log in again".to_owned()),
-            ),
-            RegistryError::NotFound(_) => (
-                ErrorKind::Input,
-                Some("check the name and the tag".to_owned()),
-            ),
-            RegistryError::Platform { .. } | RegistryError::Name(_) => (ErrorKind::Input, None),
-            RegistryError::Unexpected { .. } | RegistryError::Protocol { .. } => {
-                (ErrorKind::Unavailable, None)
-            }
-            RegistryError::Mismatch { .. } | RegistryError::Io(_) => (ErrorKind::Failed, None),
+        let (kind, hint) = match error {
+            RegistryError::Source(error) => return error,
             RegistryError::Interrupted => return Self::interrupted(),
+            ref error => (kind(error), hint(error)),
         };
         let built = Self::new(kind, error.to_string());
         let built = match std::error::Error::source(&error) {
@@ -194,4 +227,61 @@ impl From<RegistryError> for BuildError {
             None => built,
         }
     }
+}
+
+fn kind(error: &RegistryError) -> ErrorKind {
+    match error {
+        RegistryError::Credentials(_)
+        | RegistryError::NotFound(_)
+        | RegistryError::NoRepository { .. }
+        | RegistryError::Platform { .. }
+        | RegistryError::Name(_)
+        | RegistryError::Setup { .. } => ErrorKind::Input,
+        RegistryError::Unreachable { .. }
+        | RegistryError::Denied { .. }
+        | RegistryError::Busy { .. }
+        | RegistryError::Immutable { .. }
+        | RegistryError::Unexpected { .. }
+        | RegistryError::Protocol { .. } => ErrorKind::Unavailable,
+        RegistryError::Mismatch { .. } | RegistryError::Io(_) => ErrorKind::Failed,
+        RegistryError::Source(error) => error.kind,
+        RegistryError::Interrupted => ErrorKind::Interrupted,
+    }
+}
+
+fn hint(error: &RegistryError) -> Option<String> {
+    Some(match error {
+        RegistryError::Unreachable { registry, source } => match source.tls() {
+            Some(Tls::Untrusted) => format!(
+                "trust the authority that signed its certificate: `ca = \"FILE.pem\"` in `[registries.\"{registry}\"]`"
+            ),
+            Some(Tls::Absent) => format!(
+                "it does not speak TLS: set `insecure = true` in `[registries.\"{registry}\"]` if that is right"
+            ),
+            None => format!(
+                "check the network and the name; a registry without TLS needs `insecure = true` in `[registries.\"{registry}\"]`"
+            ),
+        },
+        RegistryError::Denied { registry, .. } => {
+            format!("log in with `docker login {registry}` as somebody who may")
+        }
+        RegistryError::Credentials(_) => {
+            "check the Docker configuration, or log in again".to_owned()
+        }
+        RegistryError::NoRepository { .. } => {
+            "check the name; this registry wants a repository to be created before it is pushed to"
+                .to_owned()
+        }
+        RegistryError::Busy { registry, .. } => {
+            format!("try again later; `docker login {registry}` may raise the limit")
+        }
+        RegistryError::Immutable { .. } => {
+            "choose another tag, or remove the old image from the registry".to_owned()
+        }
+        RegistryError::NotFound(_) => "check the name and the tag".to_owned(),
+        RegistryError::Setup { registry, .. } => {
+            format!("check the file that `ca` names in `[registries.\"{registry}\"]`")
+        }
+        _ => return None,
+    })
 }

@@ -1,39 +1,30 @@
 //! Manifests and indexes of a registry.
 
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
+use bytes::Bytes;
 use imagespec_core::digest::Digest;
-use imagespec_core::error::{BuildError, ErrorKind};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use imagespec_http::{HttpError, worth_retrying};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response, StatusCode};
 
 use super::auth::Scope;
-use super::error::{codes, prefix};
+use super::error::codes;
 use super::{Registry, RegistryError};
 use crate::image::{
     DOCKER_INDEX, DOCKER_MANIFEST, DOCUMENT_LIMIT, Descriptor, Document, INDEX, MANIFEST,
 };
-use crate::reference::Reference;
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
+const VERSION: &str = "docker-distribution-api-version";
+
+/// What one answer to a request for a manifest comes to.
+enum Answer {
+    Found(Descriptor, Bytes),
+    Absent,
+    /// Not an answer: another try may bring one. With what the registry said of when.
+    Again(RegistryError, HeaderMap),
+}
 
 impl Registry {
-    /// The digest of the image that `reference` names. `Ok(None)` says that the registry certainly has no
-    /// such image; everything short of certainty is an error of kind [`ErrorKind::Unknown`].
-    pub async fn exists(&self, reference: &Reference) -> Result<Option<Digest>, BuildError> {
-        self.head_manifest(&reference.repository, &reference.identifier())
-            .await
-            .map_err(|error| BuildError {
-                kind: match error {
-                    RegistryError::Interrupted => ErrorKind::Interrupted,
-                    _ => ErrorKind::Unknown,
-                },
-                ..BuildError::from(error).context(format!(
-                    "cannot tell whether the image exists: `{reference}`"
-                ))
-            })
-    }
-
     /// The digest of the manifest or index of a tag or digest, if the repository has it.
     pub async fn head_manifest(
         &self,
@@ -41,14 +32,30 @@ impl Registry {
         identifier: &str,
     ) -> Result<Option<Digest>, RegistryError> {
         let scope = Scope::pull(repository);
-        let response = self.manifest(&scope, Method::HEAD, identifier).await?;
-        if response.status() == StatusCode::OK
-            && let Some(digest) = announced(&response)
-        {
-            return Ok(Some(digest));
+        let response = self.manifest(&scope, Method::HEAD, identifier).await;
+        match response {
+            Ok(response) if response.status() == StatusCode::OK => {
+                if let Some(found) = announced(&response) {
+                    return match identifier.parse() {
+                        Ok(expected) if expected != found => {
+                            Err(RegistryError::Mismatch { expected, found })
+                        }
+                        _ => Ok(Some(found)),
+                    };
+                }
+            }
+            Ok(response)
+                if response.status() == StatusCode::NOT_FOUND
+                    && response.headers().contains_key(VERSION) =>
+            {
+                return Ok(None);
+            }
+            // A connection that broke is tried again by what follows.
+            Ok(_) | Err(RegistryError::Unreachable { .. }) => {}
+            Err(error) => return Err(error),
         }
-        // The body says what the status alone leaves open: a 404 may be a proxy's, a 200 without a digest
-        // has to be digested here.
+        // The body says what the status alone leaves open: a 404 may be a proxy's, a 500 mean that there is
+        // nothing, and a 200 without a digest has to be digested here.
         let found = self.get_manifest(repository, identifier).await?;
         Ok(found.map(|(descriptor, _)| descriptor.digest))
     }
@@ -60,30 +67,82 @@ impl Registry {
         identifier: &str,
     ) -> Result<Option<(Descriptor, Bytes)>, RegistryError> {
         let scope = Scope::pull(repository);
-        let response = self.manifest(&scope, Method::GET, identifier).await?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return self.absent(response).await,
-            _ => {
-                return Err(self
-                    .unexpected(&scope, "a request for a manifest", response)
-                    .await);
+        let mut tries = self.inner.tuning.retry.tries();
+        loop {
+            let answer = match self.manifest(&scope, Method::GET, identifier).await {
+                Ok(response) => self.judge(&scope, identifier, response).await?,
+                Err(error) => Self::again(error, HeaderMap::new())?,
+            };
+            match answer {
+                Answer::Found(descriptor, bytes) => return Ok(Some((descriptor, bytes))),
+                Answer::Absent => return Ok(None),
+                Answer::Again(error, headers) => {
+                    if !tries.again(Some(&headers)).await {
+                        return Err(error);
+                    }
+                }
             }
         }
-        let expected = identifier.parse().ok().or_else(|| announced(&response));
-        let bytes = self.document(response).await?;
-        let found = Digest::of(&bytes);
-        match expected {
-            Some(expected) if expected != found => {
-                return Err(RegistryError::Mismatch { expected, found });
-            }
-            _ => {}
-        }
-        let document = Document::parse(&bytes, &found)?;
-        let descriptor = Descriptor::new(document.media_type(), found, bytes.len() as u64);
-        Ok(Some((descriptor, bytes)))
     }
 
+    async fn judge(
+        &self,
+        scope: &Scope,
+        identifier: &str,
+        response: Response,
+    ) -> Result<Answer, RegistryError> {
+        let headers = response.headers().clone();
+        if response.status() == StatusCode::OK {
+            let expected = identifier.parse().ok().or_else(|| announced(&response));
+            let bytes = match self.document(response).await {
+                Ok(bytes) => bytes,
+                Err(error) => return Self::again(error, headers),
+            };
+            let found = Digest::of(&bytes);
+            return match expected {
+                Some(expected) if expected != found => {
+                    Err(RegistryError::Mismatch { expected, found })
+                }
+                _ => {
+                    let document = Document::parse(&bytes, &found)?;
+                    let descriptor =
+                        Descriptor::new(document.media_type(), found, bytes.len() as u64);
+                    Ok(Answer::Found(descriptor, bytes))
+                }
+            };
+        }
+        let (status, retry) = (response.status(), worth_retrying(&response));
+        let is_registry = headers.contains_key(VERSION);
+        let (said, body) = self.read(response).await;
+        let says_so = match status {
+            StatusCode::NOT_FOUND => is_registry || says_unknown(&body),
+            StatusCode::INTERNAL_SERVER_ERROR => says_not_found(&body),
+            _ => false,
+        };
+        match status {
+            _ if says_so => Ok(Answer::Absent),
+            StatusCode::NOT_FOUND => Err(self.protocol("a 404 that is not a registry's")),
+            _ => {
+                let error = self.refusal(scope, "a request for a manifest", said, &body);
+                if retry {
+                    Ok(Answer::Again(error, headers))
+                } else {
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    fn again(error: RegistryError, headers: HeaderMap) -> Result<Answer, RegistryError> {
+        match error {
+            RegistryError::Unreachable { ref source, .. } if source.may_pass() => {
+                Ok(Answer::Again(error, headers))
+            }
+            error => Err(error),
+        }
+    }
+
+    /// One try, whatever comes of it.
     async fn manifest(
         &self,
         scope: &Scope,
@@ -92,7 +151,7 @@ impl Registry {
     ) -> Result<Response, RegistryError> {
         let url = self.url(&scope.repository, &format!("manifests/{identifier}"));
         let accepted = [INDEX, MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST].join(", ");
-        self.send(scope, |client| {
+        self.send_once(scope, |client| {
             client
                 .request(method.clone(), url.clone())
                 .header(ACCEPT, &accepted)
@@ -100,39 +159,16 @@ impl Registry {
         .await
     }
 
-    /// `None` for a 404 of a registry; an error for one of somebody else who answers in its place.
-    async fn absent<T>(&self, response: Response) -> Result<Option<T>, RegistryError> {
-        let is_registry = response
-            .headers()
-            .contains_key("docker-distribution-api-version");
-        let known = ["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"];
-        let errors = codes(&prefix(response).await).unwrap_or_default();
-        let says_so = errors
-            .iter()
-            .any(|error| known.contains(&error.code.as_str()));
-        if is_registry || says_so {
-            return Ok(None);
-        }
-        Err(self.protocol("a 404 that is not a registry's"))
-    }
-
     async fn document(&self, response: Response) -> Result<Bytes, RegistryError> {
-        let mut bytes = BytesMut::new();
-        let mut stream = response.bytes_stream();
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|source| {
-                let (url, source) = (self.inner.base.to_string(), source.without_url());
-                self.unreachable(imagespec_http::HttpError::Transport { url, source })
-            })?;
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() as u64 > DOCUMENT_LIMIT {
-                return Err(self.protocol("a manifest is too large"));
-            }
-        }
-        Ok(bytes.freeze())
+        let read = self.inner.http.read(response, DOCUMENT_LIMIT).await;
+        read.map_err(|error| match error {
+            HttpError::TooLarge { .. } => self.protocol("a manifest is too large"),
+            error => self.unreachable(error),
+        })
     }
 
     /// Gives a manifest or index a tag, or with its own digest just keeps it. What it refers to must be there.
+    /// A tag that the registry does not let anybody change may only be given to what has it already.
     pub async fn put_manifest(
         &self,
         repository: &str,
@@ -153,7 +189,7 @@ impl Registry {
             })
             .await?;
         if !response.status().is_success() {
-            return Err(self.unexpected(&scope, "a manifest", response).await);
+            return self.refused(&scope, identifier, digest, response).await;
         }
         match announced(&response) {
             Some(found) if found != digest => Err(RegistryError::Mismatch {
@@ -163,9 +199,122 @@ impl Registry {
             _ => Ok(digest),
         }
     }
+
+    /// What follows from a manifest that the registry does not take.
+    async fn refused(
+        &self,
+        scope: &Scope,
+        identifier: &str,
+        digest: Digest,
+        response: Response,
+    ) -> Result<Digest, RegistryError> {
+        let status = response.status();
+        let (said, body) = self.read(response).await;
+        let error = self.refusal(scope, "a manifest", said, &body);
+        let is_tag = identifier.parse::<Digest>().is_err();
+        // Registries say it with 400, 403, 405, 409 and 412.
+        let may_be_fixed = is_tag
+            && status.is_client_error()
+            && !matches!(
+                status,
+                StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND | StatusCode::TOO_MANY_REQUESTS
+            );
+        if !may_be_fixed {
+            return Err(error);
+        }
+        match self.head_manifest(&scope.repository, identifier).await {
+            Ok(Some(found)) if found == digest => Ok(digest),
+            Ok(Some(found)) if says_immutable(status, &body) => Err(RegistryError::Immutable {
+                registry: self.inner.name.clone(),
+                repository: scope.repository.clone(),
+                tag: identifier.to_owned(),
+                found,
+            }),
+            _ => Err(error),
+        }
+    }
 }
 
-fn announced(response: &Response) -> Option<Digest> {
+/// The digest that an answer says its content, or what was sent, has.
+pub(super) fn announced(response: &Response) -> Option<Digest> {
     let digest = response.headers().get(CONTENT_DIGEST)?;
     digest.to_str().ok()?.parse().ok()
+}
+
+/// Whether a body is a registry's way to say that there is no such image.
+fn says_unknown(body: &[u8]) -> bool {
+    let known = ["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"];
+    let errors = codes(body).unwrap_or_default();
+    errors
+        .iter()
+        .any(|error| known.contains(&error.code.as_str()))
+}
+
+/// Harbor's way to say it, with status 500: `unknown: repository team/app not found`, or an artifact.
+fn says_not_found(body: &[u8]) -> bool {
+    let errors = codes(body).unwrap_or_default();
+    errors.iter().any(|error| {
+        let message = error.message();
+        error.code.eq_ignore_ascii_case("unknown")
+            && ["repository ", "artifact "]
+                .iter()
+                .any(|what| message.trim_start_matches("unknown: ").starts_with(what))
+            && message.ends_with(" not found")
+    })
+}
+
+/// Whether a refusal is that of a tag which may not be changed.
+fn says_immutable(status: StatusCode, body: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(body).to_lowercase();
+    matches!(
+        status,
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED
+    ) || ["immutab", "overwrit", "already exist", "locked"]
+        .iter()
+        .any(|word| said.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_some_failures_mean_that_there_is_nothing() {
+        let body = |code: &str, message: &str| {
+            format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#)
+        };
+        for (code, message, absent) in [
+            ("UNKNOWN", "unknown: repository team/app not found", true),
+            ("UNKNOWN", "repository team/app not found", true),
+            ("UNKNOWN", "unknown: artifact team/app:1 not found", true),
+            ("UNKNOWN", "unknown: database not found", false),
+            ("UNKNOWN", "repository team/app is busy", false),
+            ("DENIED", "repository team/app not found", false),
+        ] {
+            let said = says_not_found(body(code, message).as_bytes());
+            assert_eq!(said, absent, "{message}");
+        }
+        assert!(!says_not_found(b"unknown: repository x not found"));
+        assert!(says_unknown(body("NAME_UNKNOWN", "").as_bytes()));
+        assert!(!says_unknown(body("DENIED", "").as_bytes()));
+    }
+
+    #[test]
+    fn registries_say_in_their_own_ways_that_a_tag_is_fixed() {
+        for (status, body, fixed) in [
+            (
+                400,
+                "The image tag '1' already exists in the 'a' repository and cannot be overwritten because the tag is immutable.",
+                true,
+            ),
+            (412, "", true),
+            (409, "", true),
+            (403, "Not enough permissions to overwrite artifact", true),
+            (400, "manifest invalid", false),
+            (403, "denied", false),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(says_immutable(status, body.as_bytes()), fixed, "{body}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use imagespec_core::platform::Platform;
 use tokio_util::sync::CancellationToken;
 
+use super::mounts::Mounts;
 use super::{Registry, RegistryError};
 use crate::image::{DOCUMENT_LIMIT, Descriptor, Document, Image, Manifest};
 use crate::reference::Reference;
@@ -23,6 +24,8 @@ pub struct Pull<'a> {
     pub platform: &'a Platform,
     /// Whether to fetch the layers too, or only the documents.
     pub layers: bool,
+    /// Told which layers the repository holds.
+    pub mounts: &'a Mounts,
     /// How many layers may be fetched at once, at least 1.
     pub parallelism: usize,
     /// Told of further bytes of layers that are here.
@@ -45,7 +48,7 @@ impl Registry {
     /// kept as the registry has it.
     pub async fn pull_image(&self, pull: Pull<'_>) -> Result<Descriptor, RegistryError> {
         pull.cancel
-            .run_until_cancelled(self.pull_all(pull))
+            .run_until_cancelled(Box::pin(self.pull_all(pull)))
             .await
             .unwrap_or(Err(RegistryError::Interrupted))
     }
@@ -66,6 +69,12 @@ impl Registry {
                 found: image.platform.to_string(),
             });
         }
+        for layer in &manifest.layers {
+            pull.mounts
+                .holds(&self.inner.name, repository, &layer.digest);
+        }
+        // A note that cannot be kept costs time, later.
+        let _ = pull.mounts.save(&self.inner.name);
         if pull.layers {
             futures::stream::iter(manifest.layers)
                 .map(|layer| async move {
@@ -87,7 +96,10 @@ impl Registry {
         let (descriptor, bytes) = self.document_of(pull, &pull.reference.identifier()).await?;
         let chosen = match Document::parse(&bytes, &descriptor.digest)? {
             Document::Manifest(manifest) => return Ok((descriptor, manifest, bytes)),
-            Document::Index(index) => index.select(pull.platform)?.digest,
+            Document::Index(index) => {
+                pull.store.put(&bytes)?;
+                index.select(pull.platform)?.digest
+            }
         };
         let (descriptor, bytes) = self.document_of(pull, &chosen.to_string()).await?;
         match Document::parse(&bytes, &descriptor.digest)? {

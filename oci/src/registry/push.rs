@@ -1,12 +1,16 @@
 //! Whole images to a registry.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 
+use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use imagespec_core::digest::Digest;
+use imagespec_core::error::BuildError;
 use tokio_util::sync::CancellationToken;
 
+use super::mounts::Mounts;
+use super::upload::BlobPush;
 use super::{Registry, RegistryError};
 use crate::image::{
     DOCKER_INDEX, DOCKER_MANIFEST, DOCUMENT_LIMIT, Descriptor, INDEX, MANIFEST, reachable,
@@ -14,19 +18,49 @@ use crate::image::{
 use crate::reference::Reference;
 use crate::store::BlobStore;
 
+/// Makes the blobs that a registry turns out to lack.
+///
+/// An image may be pushed before its blobs are here: most are in the registry already, or can be mounted, and
+/// for those nobody is asked.
+#[async_trait]
+pub trait BlobSource: Send + Sync {
+    /// Makes `blob` appear in the store that is pushed from. Asked at most once a push for each blob, and only
+    /// for blobs that neither the registry nor the store has and that cannot be mounted; several may be asked
+    /// for at once. The future is dropped when the push is cancelled.
+    async fn provide(&self, blob: &Descriptor) -> Result<(), BuildError>;
+}
+
+/// The source of whoever has every blob in the store: a blob that is missing is an error.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stored;
+
+#[async_trait]
+impl BlobSource for Stored {
+    async fn provide(&self, blob: &Descriptor) -> Result<(), BuildError> {
+        Err(BuildError::failed(format!(
+            "a blob is missing from the local store: `{}`",
+            blob.digest
+        )))
+    }
+}
+
 /// An image to push.
 #[derive(Clone, Copy)]
 pub struct Push<'a> {
-    /// Where its documents are, and those of its blobs that the registry may lack.
+    /// Where its documents are, and those of its blobs that the registry may lack and nobody has to make.
     pub store: &'a BlobStore,
+    /// Who makes the blobs that neither the store nor the registry has; [`Stored`] where there are none.
+    pub source: &'a dyn BlobSource,
     /// Its manifest or index.
     pub image: &'a Descriptor,
     /// What to call it; the registry of the name is not looked at.
     pub reference: &'a Reference,
     /// Further tags.
     pub extra_tags: &'a [String],
-    /// Repositories of the same registry that may have a blob already.
-    pub mounts: &'a BTreeMap<Digest, String>,
+    /// Which other repositories may have a blob already.
+    pub mounts: &'a Mounts,
+    /// Blobs that the repository has for certain, since they were just pushed: it is not asked for them.
+    pub there: &'a BTreeSet<Digest>,
     /// How many blobs may be sent at once, at least 1.
     pub parallelism: usize,
     /// Told of further bytes that the registry has; in the end of all bytes of [`reachable`]'s blobs but the
@@ -56,7 +90,7 @@ impl Registry {
     /// Pushes an image with all its platforms: blobs, then manifests, then the tags.
     pub async fn push_image(&self, push: Push<'_>) -> Result<Pushed, RegistryError> {
         push.cancel
-            .run_until_cancelled(self.push_all(push))
+            .run_until_cancelled(Box::pin(self.push_all(push)))
             .await
             .unwrap_or(Err(RegistryError::Interrupted))
     }
@@ -68,14 +102,24 @@ impl Registry {
             .partition(is_document);
         let bytes = futures::stream::iter(blobs)
             .map(|blob| async move {
-                let from = push.mounts.get(&blob.digest);
-                let from = from.map(String::as_str).filter(|from| *from != repository);
-                self.push_blob(repository, &blob, push.store, from, push.progress)
-                    .await
+                if push.there.contains(&blob.digest) {
+                    (push.progress)(blob.size);
+                    return Ok(0);
+                }
+                let wanted = BlobPush {
+                    store: push.store,
+                    source: push.source,
+                    repository,
+                    mounts: push.mounts,
+                    progress: push.progress,
+                };
+                self.push_blob(&blob, wanted).await
             })
             .buffer_unordered(push.parallelism.max(1))
             .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })
             .await?;
+        // A note that cannot be kept costs time, later.
+        let _ = push.mounts.save(&self.inner.name);
         for manifest in &manifests {
             let content = push.store.read(&manifest.digest, DOCUMENT_LIMIT)?;
             let tags = if manifest.digest == push.image.digest {

@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
+use imagespec_core::login::IndexLogins;
 use url::Url;
 
 use super::{environment, sources_as_written};
+
+/// The scheme of a login that is for a host, whatever its port, as netrc files have them.
+pub(super) const NETRC: &str = "netrc";
 
 /// User and password of the servers that the machine's configuration knows, by scheme, host and port.
 #[derive(Default)]
@@ -14,44 +19,84 @@ pub(crate) struct Credentials {
     servers: BTreeMap<(String, String, u16), Login>,
     /// By host alone, of the netrc file.
     hosts: BTreeMap<String, Login>,
+    /// Of the declaration, by URL.
+    declared: Vec<(Url, Login)>,
 }
 
 /// A user, and a password where there is one.
 pub(crate) type Login = (String, Option<String>);
 
 impl Credentials {
-    /// Those in the URLs that pip or uv is configured with, and those of the netrc file.
-    pub(crate) fn of(host: &Host) -> Self {
-        let mut credentials = Self::default();
-        for (_, urls) in sources_as_written(&environment(host, &super::PackageIndex::default())) {
-            for url in urls.split([' ', ',', '\n']) {
-                // A named index is written `name=URL`.
-                let url = url.find("://").map_or(url, |at| {
-                    url[..at]
-                        .rfind('=')
-                        .map_or(url, |equals| &url[equals + 1..])
+    /// Those of the declaration, those in the URLs that pip or uv is configured with, and those of the netrc file.
+    pub(crate) fn of(host: &Host, logins: &IndexLogins) -> Self {
+        let declared = logins.iter().filter_map(|login| {
+            let decoded = |text: &str| percent_decoded(&expanded(host, text));
+            let written = (decoded(&login.user), login.password.as_deref().map(decoded));
+            // Links to version control name the protocol below after a `+`.
+            let url = login
+                .url
+                .rsplit_once('+')
+                .map_or(login.url.as_str(), |(before, url)| {
+                    if before.contains(':') {
+                        &login.url
+                    } else {
+                        url
+                    }
                 });
-                if let Ok(url) = Url::parse(url) {
-                    credentials.learn(&url);
-                }
-            }
+            Some((Url::parse(url).ok()?, written))
+        });
+        let mut credentials = Self {
+            declared: declared.collect(),
+            ..Self::default()
+        };
+        for url in urls(&environment(host, &super::PackageIndex::default())) {
+            credentials.learn(&url);
         }
-        let netrc = host.variable("NETRC").map(Into::into);
-        let netrc = netrc.or_else(|| host.home.as_ref().map(|home| home.join(".netrc")));
-        if let Some(Ok(text)) = netrc.map(fs_err::read_to_string) {
+        if let Some(text) = machines_netrc(host) {
             credentials.netrc(&text);
+        }
+        for (url, login) in &credentials.declared {
+            if let Some(name) = url.host_str().filter(|_| url.scheme() == NETRC) {
+                credentials.hosts.insert(name.to_owned(), login.clone());
+            }
         }
         credentials
     }
 
-    /// What to say to the server of `url`, and to no other.
+    /// What to say to the server of `url`, and to no other. Where the declaration has several logins for the server,
+    /// that of the URL which is most like this one counts.
     pub(crate) fn get(&self, url: &Url) -> Option<&Login> {
+        let declared = self
+            .declared
+            .iter()
+            .filter(|(known, _)| server(known) == server(url));
+        if let Some((_, login)) = declared.max_by_key(|(known, _)| shared_path(known, url)) {
+            return Some(login);
+        }
         let of_host = || {
             self.hosts
                 .get(url.host_str()?)
-                .filter(|_| url.scheme() == "https")
+                .filter(|_| url.scheme() == "https" || is_own(url))
         };
         self.servers.get(&server(url)?).or_else(of_host)
+    }
+
+    /// The logins of the declaration by host alone, as a netrc file has them: the first of a host counts.
+    fn declared_hosts(&self) -> Result<BTreeMap<&str, &Login>, BuildError> {
+        let mut hosts: BTreeMap<&str, &Login> = BTreeMap::new();
+        for (url, login) in &self.declared {
+            let Some(name) = url.host_str() else { continue };
+            let (user, password) = (&login.0, login.1.as_deref().unwrap_or_default());
+            let blank = |c: char| c.is_whitespace() || c.is_control();
+            if user.contains(blank) || password.contains(blank) {
+                let problem = "a user or a password for a package index has blanks";
+                return Err(BuildError::input(format!("{problem}: `{name}`")).hint(
+                    "write the login into `pip_index` or `pip_extra_index_url` only, or keep it in pip's configuration",
+                ));
+            }
+            hosts.entry(name).or_insert(login);
+        }
+        Ok(hosts)
     }
 
     fn learn(&mut self, url: &Url) {
@@ -90,6 +135,112 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.servers.keys()).finish()
     }
+}
+
+/// Whether a server is on this machine.
+fn is_own(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// How many leading components the paths of two URLs share.
+fn shared_path(one: &Url, other: &Url) -> usize {
+    let parts = one.path().split('/').zip(other.path().split('/'));
+    parts.take_while(|(a, b)| a == b).count()
+}
+
+/// The content of the machine's netrc file.
+fn machines_netrc(host: &Host) -> Option<String> {
+    let path = host.variable("NETRC").map(Into::into);
+    let path = path.or_else(|| host.home.as_ref().map(|home| home.join(".netrc")))?;
+    fs_err::read_to_string(path).ok()
+}
+
+/// The machine's netrc file and, after it, the logins of the declaration: the form in which uv takes logins for URLs
+/// that stand in files. `None` where the declaration has none.
+pub(crate) fn netrc(host: &Host, logins: &IndexLogins) -> Result<Option<String>, BuildError> {
+    let credentials = Credentials::of(host, logins);
+    let hosts = credentials.declared_hosts()?;
+    if hosts.is_empty() {
+        return Ok(None);
+    }
+    let mut text = machines_netrc(host).unwrap_or_default();
+    for (name, login) in hosts {
+        text.push('\n');
+        text.push_str(&entry(name, login));
+    }
+    Ok(Some(text))
+}
+
+/// As [`netrc`], with no more of the machine's than the logins of the indexes in `env`.
+pub(super) fn lent_netrc(
+    host: &Host,
+    logins: &IndexLogins,
+    env: &BTreeMap<String, String>,
+) -> Result<Option<String>, BuildError> {
+    let credentials = Credentials::of(host, logins);
+    let mut hosts = credentials.declared_hosts()?;
+    for url in urls(env) {
+        let known = url
+            .host_str()
+            .and_then(|name| credentials.hosts.get_key_value(name));
+        if let Some((name, login)) = known {
+            hosts.entry(name).or_insert(login);
+        }
+    }
+    let text: String = hosts
+        .into_iter()
+        .map(|(name, login)| entry(name, login))
+        .collect();
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// The entries of a netrc file, by host.
+pub(super) fn netrc_entries(text: &str) -> BTreeMap<String, Login> {
+    let mut credentials = Credentials::default();
+    credentials.netrc(text);
+    credentials.hosts
+}
+
+/// An entry of a netrc file.
+fn entry(name: &str, (user, password): &Login) -> String {
+    let password = password.as_deref().unwrap_or_default();
+    format!("machine {name} login {user} password {password}\n")
+}
+
+/// The URLs of indexes in an environment.
+fn urls(env: &BTreeMap<String, String>) -> impl Iterator<Item = Url> {
+    let words = sources_as_written(env).flat_map(|(_, urls)| urls.split([' ', ',', '\n']));
+    words.filter_map(|word| {
+        // A named index is written `name=URL`.
+        let url = word.find("://").map_or(word, |at| {
+            word[..at]
+                .rfind('=')
+                .map_or(word, |equals| &word[equals + 1..])
+        });
+        Url::parse(url).ok()
+    })
+}
+
+/// `text` with every `${NAME}` replaced by the machine's variable of that name, as pip does in requirements files; what
+/// is not set stays.
+pub(crate) fn expanded(host: &Host, text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let value = after
+            .split_once('}')
+            .and_then(|(name, after)| Some((host.variable(name)?, after)));
+        let (value, after) = value.unwrap_or(("${", after));
+        out.push_str(value);
+        rest = after;
+    }
+    out + rest
 }
 
 fn server(url: &Url) -> Option<(String, String, u16)> {
@@ -140,7 +291,7 @@ mod tests {
             home: Some(home.path().to_owned()),
             ..Host::default()
         };
-        let credentials = Credentials::of(&host);
+        let credentials = Credentials::of(&host, &IndexLogins::default());
         let login = |text| {
             credentials
                 .get(&url(text))
@@ -161,6 +312,43 @@ mod tests {
             assert_eq!(login(other), None, "{other}");
         }
         assert!(!format!("{credentials:?}").contains("p@ss"));
+    }
+
+    #[test]
+    fn logins_of_the_declaration_win_and_the_nearest_path_counts() {
+        let mut logins = IndexLogins::default();
+        logins.strip("https://a:1@h.invalid/one/simple https://${WHO}:p%40ss@h.invalid/two/simple");
+        let host = Host {
+            variables: [
+                ("PIP_INDEX_URL", "https://m:x@h.invalid/"),
+                ("WHO", "me"),
+                ("NETRC", "/nowhere"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+            ..Host::default()
+        };
+        let credentials = Credentials::of(&host, &logins);
+        let login = |text: &str| credentials.get(&text.parse().unwrap()).cloned();
+        let of = |user: &str, password: &str| Some((user.to_owned(), Some(password.to_owned())));
+        assert_eq!(login("https://h.invalid/one/files/x.whl"), of("a", "1"));
+        assert_eq!(login("https://h.invalid/two/files/x.whl"), of("me", "p@ss"));
+        assert_eq!(login("http://h.invalid/two/files/x.whl"), None);
+        let text = netrc(&host, &logins).unwrap().unwrap();
+        assert_eq!(text, "\nmachine h.invalid login a password 1\n");
+        logins.strip("https://a:b%20c@other.invalid/");
+        let error = netrc(&host, &logins).unwrap_err();
+        assert!(!error.message.contains("b c") && error.message.contains("other.invalid"));
+        assert_eq!(netrc(&host, &IndexLogins::default()), Ok(None));
+    }
+
+    #[test]
+    fn variables_stand_in_for_logins() {
+        let host = Host {
+            variables: [("A".to_owned(), "x".to_owned())].into(),
+            ..Host::default()
+        };
+        assert_eq!(expanded(&host, "${A}:${B}${A}${"), "x:${B}x${");
     }
 
     #[test]

@@ -2,15 +2,19 @@
 
 mod arguments;
 mod credentials;
+mod settings;
 
 pub(crate) use arguments::arguments;
-pub(crate) use credentials::{Credentials, percent_decoded};
+pub(crate) use credentials::{Credentials, expanded, percent_decoded};
+pub use imagespec_core::login::redacted;
+pub use settings::{Settings, logins_with};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use configparser::ini::Ini;
 use imagespec_core::host::Host;
+use imagespec_core::login::{IndexLogins, Login};
 use imagespec_core::plan::PackageIndex;
 
 /// Variables of the machine that uv is to see as they are.
@@ -56,6 +60,31 @@ const SOURCES: [&str; 11] = [
     "UV_PRERELEASE",
     "UV_RESOLUTION",
 ];
+
+/// As [`environment`], with the logins that stood in the declaration's own URLs: the variables say them to uv and to
+/// nobody else.
+pub(crate) fn environment_with(
+    host: &Host,
+    index: &PackageIndex,
+    logins: &IndexLogins,
+) -> BTreeMap<String, String> {
+    let login = |url: &String| match logins.get(url) {
+        Some(login) => with_login(host, url, login),
+        None => url.clone(),
+    };
+    let index = PackageIndex {
+        url: index.url.as_ref().map(login),
+        extra_urls: index.extra_urls.iter().map(login).collect(),
+        extra_args: index.extra_args.clone(),
+    };
+    environment(host, &index)
+}
+
+/// A URL with its login, in which `${NAME}` has become the value of the machine's variable.
+fn with_login(host: &Host, url: &str, login: &Login) -> String {
+    let userinfo = expanded(host, &login.userinfo());
+    url.replacen("://", &format!("://{userinfo}@"), 1)
+}
 
 /// The environment uv is run with: nothing but what it needs.
 pub fn environment(host: &Host, index: &PackageIndex) -> BTreeMap<String, String> {
@@ -189,22 +218,6 @@ fn pip_files(host: &Host) -> Vec<PathBuf> {
     );
     files.extend(explicit);
     files
-}
-
-/// `text` with the user and password of every URL in it left out.
-pub fn redacted(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        out.push_str(before);
-        let end = after
-            .find(|c: char| c == '/' || c.is_whitespace() || "`'\"".contains(c))
-            .unwrap_or(after.len());
-        let host = after[..end].rfind('@').map_or(0, |at| at + 1);
-        rest = &after[host..];
-    }
-    out + rest
 }
 
 #[cfg(test)]

@@ -42,6 +42,11 @@ impl Hashes {
         }
     }
 
+    /// Whether a package that has no digest may be installed.
+    pub(super) fn allow_any(&self, name: &str) -> bool {
+        !self.strict && !self.known.contains_key(&normalised(name))
+    }
+
     /// Whether a file of a package may be installed.
     pub(super) fn allow(&self, name: &str, digest: &Digest) -> bool {
         match self.known.get(&normalised(name)) {
@@ -65,6 +70,7 @@ mod tests {
         hashes.read(&text);
         assert!(hashes.allow("one-two", &right) && !hashes.allow("one-two", &wrong));
         assert!(hashes.allow("free", &wrong) && !hashes.allow("other", &wrong));
+        assert!(hashes.allow_any("free") && !hashes.allow_any("One.two"));
         hashes.read("--require-hashes\n");
         assert!(!hashes.allow("free", &wrong));
         assert!(!Hashes::of_lock("").allow("free", &wrong));

@@ -1,24 +1,34 @@
 //! Locks: which distributions an environment holds, with their hashes. uv resolves; what is chosen is ours to check.
 
 mod cache;
+mod confine;
 mod hashes;
+mod links;
 mod poetry;
 mod pylock;
 mod resolve;
 mod said;
+mod source;
 mod tags;
+mod workshop;
 
+pub use poetry::normalised;
 pub use resolve::{LockRequest, lock};
+pub use said::build_error;
+pub use source::{LockedSource, Origin};
 pub use tags::Target;
+pub use workshop::{CHECKOUTS, Order, Workshop};
 
 use imagespec_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 /// Everything an environment holds, sorted by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
     /// The wheels.
     pub wheels: Vec<LockedWheel>,
+    /// What has no wheel that fits.
+    pub sources: Vec<LockedSource>,
 }
 
 /// A wheel, pinned by its digest.

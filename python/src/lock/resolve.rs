@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use imagespec_core::context::ContextFiles;
+use imagespec_core::context::{ContextFiles, SecretMount};
 use imagespec_core::digest::{Digest, Framed};
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
+use imagespec_core::login::IndexLogins;
 use imagespec_core::plan::{ContextEntry, PackageIndex, Requirements, RequirementsKind};
 
 use super::hashes::Hashes;
-use super::{Lock, Target, cache, poetry, pylock, said};
-use crate::index::{arguments, environment, no_index, sources};
+use super::links::Checkouts;
+use super::{Lock, Order, Target, Workshop, cache, confine, poetry, pylock, said};
+use crate::index::{Settings, redacted, sources};
 use crate::uv::Uv;
 
 /// Version of the way locks are made, part of their cache's key.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 4;
 
 /// Files that are written beside the person's own; no name of theirs is like that.
 pub(super) const PACKAGES: &str = ".imagespec-packages.txt";
@@ -30,6 +32,8 @@ pub struct LockRequest<'a> {
     pub packages: &'a [String],
     /// Where packages come from.
     pub index: &'a PackageIndex,
+    /// Logins for the URLs of `index`, of `packages` and of the files.
+    pub logins: &'a IndexLogins,
     /// All files of the build context, of which those below `python/` matter.
     pub entries: &'a BTreeMap<String, ContextEntry>,
     /// Their contents.
@@ -38,20 +42,21 @@ pub struct LockRequest<'a> {
     pub target: &'a Target,
     /// Resolve again even what was resolved before.
     pub refresh: bool,
+    /// Where what has no wheel may be built; nothing of it runs on this machine otherwise.
+    pub workshop: Option<&'a dyn Workshop>,
+    /// Where secrets appear in the workshop. Where there are some, everything is resolved there: they may say which
+    /// index counts.
+    pub secrets: &'a [SecretMount],
 }
 
 /// Locks an environment. What was asked for before is answered from the cache, without uv and without network;
 /// the flag in the answer says so.
 pub async fn lock(host: &Host, request: LockRequest<'_>) -> Result<(Lock, bool), BuildError> {
     if request.requirements.is_none() && request.packages.is_empty() {
-        return Ok((Lock { wheels: Vec::new() }, true));
+        return Ok((Lock::default(), true));
     }
-    let (index, mut options) = arguments(request.index)?;
-    if no_index(host) {
-        options.push("--no-index".to_owned());
-    }
-    let env = environment(host, &index);
-    let key = request.key(&env);
+    let settings = Settings::of(host, request.index, request.logins)?;
+    let key = request.key(&settings.env);
     if !request.refresh
         && let Some(lock) = cache::get(host, &key)
     {
@@ -77,9 +82,10 @@ pub async fn lock(host: &Host, request: LockRequest<'_>) -> Result<(Lock, bool),
     let folder = work.path().join("python");
     fs_err::create_dir_all(&folder).map_err(io)?;
     let resolver = Resolver {
+        host,
         uv: Uv::find(host).await?,
-        env,
-        options,
+        settings,
+        checkouts: Checkouts::default(),
         folder: &folder,
         request,
     };
@@ -97,6 +103,9 @@ impl LockRequest<'_> {
         hash.text(&format!("{:?} {:?}", self.requirements, self.index));
         hash.list(sources(env), |hash, (name, value)| {
             hash.text(&name).text(&value);
+        });
+        hash.list(self.secrets, |hash, secret| {
+            hash.text(&secret.target.to_string_lossy());
         });
         hash.list(self.packages, |hash, package| {
             hash.text(package);
@@ -117,9 +126,11 @@ impl LockRequest<'_> {
 }
 
 struct Resolver<'a> {
+    host: &'a Host,
     uv: Uv,
-    env: BTreeMap<String, String>,
-    options: Vec<String>,
+    settings: Settings,
+    /// The repositories that requirements name.
+    checkouts: Checkouts,
     folder: &'a Path,
     request: LockRequest<'a>,
 }
@@ -137,18 +148,23 @@ impl Resolver<'_> {
                 RequirementsKind::RequirementsTxt | RequirementsKind::Pyproject => {
                     inputs.push(name.to_owned());
                 }
-                RequirementsKind::UvLock => pinned = Some(self.export().await?),
+                RequirementsKind::UvLock => {
+                    if let Some(lock) = self.as_locked().await? {
+                        return Ok(lock);
+                    }
+                    pinned = Some(self.export().await?);
+                }
                 RequirementsKind::PoetryLock => pinned = Some(self.poetry(name)?),
             }
         }
-        let target = self.request.target;
         let Some(pinned) = pinned else {
             if !self.request.packages.is_empty() {
                 self.write(PACKAGES, &(self.request.packages.join("\n") + "\n"))?;
                 inputs.push(PACKAGES.to_owned());
             }
-            let text = self.compile(&inputs, false).await?;
-            return pylock::choose(&text, target, &self.hashes()?);
+            let hashes = self.hashes()?;
+            self.link(&inputs).await?;
+            return self.choose(&inputs, false, &hashes).await;
         };
         if !self.request.packages.is_empty() {
             let error = BuildError::input("a lock file and further packages exclude each other")
@@ -156,11 +172,27 @@ impl Resolver<'_> {
             return Err(error.hint("add the packages to the project and lock it again"));
         }
         if !pinned.lines().any(|line| !line.trim().is_empty()) {
-            return Ok(Lock { wheels: Vec::new() });
+            return Ok(Lock::default());
         }
         self.write(PINNED, &pinned)?;
-        let text = self.compile(&[PINNED.to_owned()], true).await?;
-        pylock::choose(&text, target, &Hashes::of_lock(&pinned))
+        let inputs = [PINNED.to_owned()];
+        self.link(&inputs).await?;
+        self.choose(&inputs, true, &Hashes::of_lock(&pinned)).await
+    }
+
+    /// The lock of what `inputs` ask for.
+    async fn choose(
+        &self,
+        inputs: &[String],
+        pinned: bool,
+        hashes: &Hashes,
+    ) -> Result<Lock, BuildError> {
+        let (text, in_workshop) = self.compile(inputs, pinned).await?;
+        let lock = pylock::choose(&text, self.request.target, hashes, &self.checkouts)?;
+        if in_workshop {
+            confine::confine(&lock, &self.settings, &self.checkouts.files)?;
+        }
+        Ok(lock)
     }
 
     /// The hashes that requirements files demand: uv's resolution does not look at them.
@@ -171,59 +203,90 @@ impl Resolver<'_> {
             .requirements
             .map(|requirements| requirements.kind);
         if kind == Some(RequirementsKind::RequirementsTxt) {
-            for path in self
-                .request
-                .entries
-                .keys()
-                .filter(|path| path.starts_with("python/"))
-            {
-                let name = path.strip_prefix("python/").unwrap_or(path);
+            for name in self.files() {
                 hashes.read(&self.read(name)?);
             }
         }
         Ok(hashes)
     }
 
+    /// The person's own files.
+    fn files(&self) -> impl Iterator<Item = &'_ str> {
+        let paths = self.request.entries.keys();
+        paths.filter_map(|path| path.strip_prefix("python/"))
+    }
+
+    /// Fetches the repositories that requirements name, and has the requirements name their files.
+    async fn link(&mut self, inputs: &[String]) -> Result<(), BuildError> {
+        let of_lock = inputs.iter().any(|name| name == PINNED);
+        let mut names: Vec<_> = inputs.to_vec();
+        names.extend(self.files().filter(|_| !of_lock).map(str::to_owned));
+        for name in names {
+            let text = self.read(&name)?;
+            let logins = self.request.logins;
+            let checkouts = &mut self.checkouts;
+            let mut replaced = checkouts.replace(self.host, logins, &text).await;
+            if let Ok(text) = &replaced
+                && name == "pyproject.toml"
+            {
+                replaced = checkouts.replace_sources(self.host, logins, text).await;
+            }
+            let replaced = replaced.map_err(|error| error.field(self.field()))?;
+            if replaced != text {
+                self.write(&name, &replaced)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn field(&self) -> &'static str {
+        match self.request.requirements {
+            Some(_) => "requirements",
+            None => "packages",
+        }
+    }
+
     /// The pins of a `poetry.lock`; its own indexes are asked too.
     fn poetry(&mut self, name: &str) -> Result<String, BuildError> {
         let markers = self.request.target.markers();
         let pinned = poetry::pinned(&self.read(name)?, &self.read("pyproject.toml")?, &markers)?;
-        let index = self.env.entry("UV_INDEX".to_owned()).or_default();
+        let index = self.settings.env.entry("UV_INDEX".to_owned()).or_default();
         for url in &pinned.indexes {
             index.push(' ');
             index.push_str(url);
         }
         if index.trim().is_empty() {
-            self.env.remove("UV_INDEX");
+            self.settings.env.remove("UV_INDEX");
         }
         Ok(pinned.requirements)
+    }
+
+    /// What a `uv.lock` says, word for word, where all of it is wheels of the index that counts here: then nobody
+    /// has to be asked where they are. `None` where more has to be known.
+    async fn as_locked(&self) -> Result<Option<Lock>, BuildError> {
+        let target = self.request.target;
+        if !self.request.secrets.is_empty() && self.request.workshop.is_some() {
+            return Ok(None);
+        }
+        let export = export("--locked", "pylock.toml");
+        let Ok(text) = self.run(export, &self.settings.env).await? else {
+            return Ok(None);
+        };
+        let lock = pylock::choose(&text, target, &Hashes::default(), &self.checkouts);
+        Ok(lock.ok().filter(|lock| lock.sources.is_empty()))
     }
 
     /// The pins of a `uv.lock` that matches its project. A lock remembers its index: where the machine has
     /// another, uv takes the lock for stale, so it is asked once more without the machine's.
     async fn export(&self) -> Result<String, BuildError> {
-        let export = |how: &str| {
-            let arguments = [
-                "export",
-                how,
-                "--no-dev",
-                "--no-emit-project",
-                "--no-header",
-                "--no-annotate",
-            ];
-            let format = ["--quiet", "--format", "requirements.txt"];
-            arguments
-                .iter()
-                .chain(&format)
-                .map(|argument| (*argument).to_owned())
-                .collect::<Vec<_>>()
-        };
-        let mut plain = self.env.clone();
-        for (name, _) in sources(&self.env) {
+        let export = |how| export(how, "requirements.txt");
+        let own = &self.settings.env;
+        let mut plain = own.clone();
+        for (name, _) in sources(own) {
             plain.remove(&name);
         }
         let mut stale = None;
-        for env in [&self.env, &plain] {
+        for env in [own, &plain] {
             match self.run(export("--locked"), env).await? {
                 Ok(text) => return Ok(text),
                 Err(said) if said.is_stale() => stale = Some(said),
@@ -238,14 +301,52 @@ impl Resolver<'_> {
         frozen.map_err(|said| said.error("requirements", self.folder))
     }
 
-    async fn compile(&self, inputs: &[String], pinned: bool) -> Result<String, BuildError> {
+    /// uv's answer, and whether code of packages ran where it came from.
+    async fn compile(&self, inputs: &[String], pinned: bool) -> Result<(String, bool), BuildError> {
+        let arguments = self.arguments(inputs, pinned);
+        let field = self.field();
+        let mut reason = self.checkouts.all.first().map(|made| made.url.clone());
+        if reason.is_none() && (self.request.secrets.is_empty() || self.request.workshop.is_none())
+        {
+            let mut careful = arguments.clone();
+            careful.insert(2, "--no-build".to_owned());
+            match self.run(careful, &self.settings.env).await? {
+                Ok(text) => return Ok((text, false)),
+                Err(said) => match said.unbuilt().filter(|_| self.request.workshop.is_some()) {
+                    Some(package) => reason = Some(package.to_owned()),
+                    None => return Err(said.error(field, self.folder)),
+                },
+            }
+        }
+        let Some(workshop) = self.request.workshop else {
+            let package = redacted(reason.as_deref().unwrap_or_default());
+            return Err(said::source_only(&package).field(field));
+        };
+        let order = Order {
+            arguments,
+            settings: &self.settings,
+            folder: self.folder,
+            files: &self.checkouts.files,
+            checkouts: &self.checkouts.all,
+            requirement: reason,
+            field,
+        };
+        let answer = workshop.compile(order).await?;
+        let answer = answer.map(|text| (text, true));
+        answer.map_err(|said| {
+            let said = self.checkouts.as_written(&said);
+            said::Said::read(&said).error(field, self.folder)
+        })
+    }
+
+    /// The arguments of a resolution that may build.
+    fn arguments(&self, inputs: &[String], pinned: bool) -> Vec<String> {
         let target = self.request.target;
         let mut arguments: Vec<String> = [
             "pip",
             "compile",
             "--format",
             "pylock.toml",
-            "--no-build",
             "--no-header",
             "--quiet",
         ]
@@ -253,6 +354,7 @@ impl Resolver<'_> {
         .to_vec();
         arguments.push(format!("--python-version=3.{}", target.python));
         arguments.push(format!("--python-platform={}", target.uv_platform()));
+        let options = &self.settings.options;
         if pinned {
             // A pin may be of any index that has it: its hash says whether it is the right one.
             arguments
@@ -260,18 +362,13 @@ impl Resolver<'_> {
             let given = |option: &&String| {
                 !option.starts_with("--index-strategy") && *option != "--no-deps"
             };
-            arguments.extend(self.options.iter().filter(given).cloned());
+            arguments.extend(options.iter().filter(given).cloned());
         } else {
-            arguments.extend(self.options.iter().cloned());
+            arguments.extend(options.iter().cloned());
         }
         arguments.push("--".to_owned());
         arguments.extend(inputs.iter().cloned());
-        let field = match self.request.requirements {
-            Some(_) => "requirements",
-            None => "packages",
-        };
-        let answer = self.run(arguments, &self.env).await?;
-        answer.map_err(|said| said.error(field, self.folder))
+        arguments
     }
 
     async fn run(
@@ -279,7 +376,10 @@ impl Resolver<'_> {
         arguments: Vec<String>,
         env: &BTreeMap<String, String>,
     ) -> Result<Result<String, said::Said>, BuildError> {
-        let output = self.uv.run(&arguments, self.folder, env).await?;
+        let output = self
+            .uv
+            .run(&arguments, self.folder, env, self.settings.netrc.as_deref())
+            .await?;
         if !output.status.success() {
             return Ok(Err(said::Said::read(&String::from_utf8_lossy(
                 &output.stderr,
@@ -299,6 +399,24 @@ impl Resolver<'_> {
     fn write(&self, name: &str, text: &str) -> Result<(), BuildError> {
         fs_err::write(self.folder.join(name), text).map_err(|error| unreadable(&error))
     }
+}
+
+/// The arguments that have uv write the pins of a project's lock.
+fn export(how: &str, format: &str) -> Vec<String> {
+    let options = ["--no-build", "--no-dev", "--no-emit-project"];
+    let form = [
+        "--no-header",
+        "--no-annotate",
+        "--quiet",
+        "--format",
+        format,
+    ];
+    ["export", how]
+        .iter()
+        .chain(&options)
+        .chain(&form)
+        .map(|argument| (*argument).to_owned())
+        .collect()
 }
 
 fn unreadable(error: &std::io::Error) -> BuildError {

@@ -15,12 +15,52 @@ const UNREACHABLE: [&str; 5] = [
     "client error (Connect)",
 ];
 
+/// How many of the last lines of a build that failed are repeated.
+const LINES: usize = 40;
+/// What builds say where a program or a header is missing.
+const NO_COMPILER: [&str; 6] = [
+    "gcc'",
+    "g++'",
+    "cc: not found",
+    "Python.h",
+    "Unknown compiler",
+    "No C compiler",
+];
+const COMPILER: &str =
+    "a compiler may be missing: `apt_packages = [\"gcc\", \"libc6-dev\", \"python3-dev\"]`";
+const GIT: &str = "git may be missing: `apt_packages = [\"git\"]`";
+
+/// The error where something has no wheel, and nothing can be built.
+pub(super) fn source_only(package: &str) -> BuildError {
+    let error = BuildError::input(format!("only a source distribution suits: `{package}`"));
+    error.hint("choose a version of the package that has a wheel, or a builder that builds others")
+}
+
+/// The error where the build of a source distribution fails, with what it said last.
+pub fn build_error(package: &str, said: &str) -> BuildError {
+    let said = redacted(said);
+    let lines: Vec<_> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    let mut error = BuildError::failed(format!("cannot build `{package}` from source"));
+    if NO_COMPILER.iter().any(|mark| said.contains(mark)) {
+        error = error.hint(COMPILER);
+    }
+    if said.contains("Git executable not found") || said.contains("'git'") {
+        error = error.hint(GIT);
+    }
+    error.caused_by(&std::io::Error::other(last))
+}
+
 /// uv's error, its causes and its hints, without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     message: String,
     causes: Vec<String>,
     hints: Vec<String>,
+    text: String,
 }
 
 impl Said {
@@ -30,6 +70,7 @@ impl Said {
             message: String::new(),
             causes: Vec::new(),
             hints: Vec::new(),
+            text: text.clone(),
         };
         for line in text
             .lines()
@@ -66,32 +107,32 @@ impl Said {
     /// The error that a person reads. `folder` is where uv ran: there the lines of files are counted.
     pub(super) fn error(self, field: &str, folder: &Path) -> BuildError {
         let all = || self.causes.iter().chain([&self.message]);
-        let (error, explained) = if all()
-            .any(|text| UNREACHABLE.iter().any(|mark| text.contains(mark)))
-        {
-            let error = BuildError::unavailable("the package index cannot be reached");
-            (
-                error.hint("check the network and pip's configuration: `pip config list`"),
-                false,
-            )
-        } else if self.is_stale() {
-            let error = BuildError::input("`uv.lock` does not match `pyproject.toml`");
-            (error.hint("run `uv lock`"), true)
-        } else if let Some(package) = self.unbuilt() {
-            let error = BuildError::input(format!("only a source distribution suits: `{package}`"));
-            let hint = "source distributions are not built in this version: choose a version of the package that has a wheel, or install it with `commands`";
-            (error.hint(hint), false)
-        } else if let Some((file, line)) = self.place(folder) {
-            (
-                BuildError::input(format!("cannot read line {line} of `{file}`")),
-                false,
-            )
-        } else {
-            (
-                BuildError::input("cannot resolve the Python packages"),
-                false,
-            )
-        };
+        let (error, explained) =
+            if all().any(|text| UNREACHABLE.iter().any(|mark| text.contains(mark))) {
+                let error = BuildError::unavailable("the package index cannot be reached");
+                (
+                    error.hint("check the network and pip's configuration: `pip config list`"),
+                    false,
+                )
+            } else if self.is_stale() {
+                let error = BuildError::input("`uv.lock` does not match `pyproject.toml`");
+                (error.hint("run `uv lock`"), true)
+            } else if let Some(package) = self.unbuilt() {
+                (source_only(package), false)
+            } else if let Some(package) = self.broken() {
+                (build_error(package, &self.text), true)
+            } else if let Some((file, line)) = self.place(folder) {
+                (
+                    BuildError::input(format!("cannot read line {line} of `{file}`")),
+                    false,
+                )
+            } else {
+                let error = BuildError::input("cannot resolve the Python packages");
+                (
+                    error.hint("see which versions there are: `pip index versions NAME`"),
+                    false,
+                )
+            };
         let mut error = error.field(field);
         if !explained {
             let messages = std::iter::once(self.message).chain(self.causes);
@@ -103,11 +144,31 @@ impl Said {
         error
     }
 
-    /// The package that has no wheel, as one of the hints names it.
-    fn unbuilt(&self) -> Option<&str> {
-        let mark = "Wheels are required for `";
-        let rest = self.hints.iter().find_map(|hint| hint.split_once(mark))?.1;
-        Some(rest.split_once('`')?.0)
+    /// The package that has no wheel, where uv may not build.
+    pub(super) fn unbuilt(&self) -> Option<&str> {
+        let all = || self.hints.iter().chain(&self.causes).chain([&self.message]);
+        for mark in [
+            "Wheels are required for `",
+            "Building source distributions for `",
+        ] {
+            let rest = all().find_map(|text| text.split_once(mark));
+            if let Some((name, _)) = rest.and_then(|(_, rest)| rest.split_once('`')) {
+                return Some(name);
+            }
+        }
+        all()
+            .any(|text| text.contains("Building source distributions is disabled"))
+            .then_some("a requirement of a URL")
+    }
+
+    /// The package whose build failed.
+    fn broken(&self) -> Option<&str> {
+        let marks = ["Failed to build `", "Failed to download and build `"];
+        let all = || std::iter::once(&self.message).chain(&self.causes);
+        let rest = marks
+            .iter()
+            .find_map(|mark| all().find_map(|text| text.split_once(mark)));
+        Some(rest?.1.split_once('`')?.0)
     }
 
     /// File and line, where the message says ``in `FILE` at position BYTES``.

@@ -1,14 +1,15 @@
 //! Where the files of a wheel go, and how they get into a layer.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
-use flate2::CrcReader;
+use crc32fast::Hasher as Crc;
 use imagespec_core::contract::{USER_ID, VENV};
 use imagespec_core::digest::Digest;
 use imagespec_oci::layer::{Deflated, LayerWriter, Metadata};
 use pep508_rs::PackageName;
+use sha2::{Digest as _, Sha256};
 
 use super::metadata::{entry_points, header, names_interpreter};
 use super::record::Record;
@@ -17,11 +18,21 @@ use super::{EntryPoint, WheelError};
 
 /// The largest of the small files of a wheel, in bytes.
 const SMALL: u64 = 32 << 20;
+/// From how many compressed bytes on a file is passed through in any wheel. Below, its header and what it has
+/// in common with its neighbours weigh more than compressing it again.
+const PASS_FROM: u64 = 12 * 1024;
+/// From how many on it is where the wheel is large enough to bear that.
+const PASS_FROM_IN_LARGE: u64 = 1024;
+/// From how many bytes of files on a wheel is large; which part of them passing may cost, and what each file
+/// that is passed costs, in bytes: two headers and two trailers of gzip, a header of tar, and lost context.
+const LARGE: u64 = 2 << 20;
+const PASSING_SHARE: u64 = 50;
+const PASSING_COST: u64 = 400;
 /// What `INSTALLER` says.
 const INSTALLER: &str = "imagespec";
 
 /// The virtual environment that wheels are installed into.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Layout {
     /// `3.11`.
     pub python: String,
@@ -59,6 +70,14 @@ pub struct Wheel {
     dist_info: String,
     record: Record,
     entry_points: Vec<EntryPoint>,
+}
+
+/// A Python module of a wheel.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Module {
+    /// Where it goes, relative to the root of the image.
+    pub path: String,
+    entry: usize,
 }
 
 /// One file of a wheel and where it goes.
@@ -164,22 +183,29 @@ impl Wheel {
             .collect())
     }
 
-    /// The Python modules it installs, but for gigantic ones: path relative to the root of the image, and source,
-    /// sorted by path.
-    pub fn modules(&self, layout: &Layout) -> Result<Vec<(String, Vec<u8>)>, WheelError> {
+    /// The Python modules it installs, but for gigantic ones, sorted by path.
+    pub fn modules(&self, layout: &Layout) -> Result<Vec<Module>, WheelError> {
         let mut modules = Vec::new();
         let site_packages = layout.site_packages();
-        for placed in self.placed(layout)? {
+        for (entry, placed) in self.placed(layout)?.into_iter().enumerate() {
             let module = Path::new(&placed.target)
                 .extension()
                 .is_some_and(|extension| extension == "py");
             let fits = placed.entry.size <= SMALL;
             if module && fits && placed.target.starts_with(&site_packages) {
-                modules.push((placed.target, self.zip.read(placed.entry, SMALL)?));
+                modules.push(Module {
+                    path: placed.target,
+                    entry,
+                });
             }
         }
         modules.sort();
         Ok(modules)
+    }
+
+    /// The source of one of its [`modules`](Self::modules).
+    pub fn source(&self, module: &Module) -> Result<Vec<u8>, WheelError> {
+        self.zip.read(&self.zip.entries[module.entry], SMALL)
     }
 
     /// Writes what it installs, but for the paths in `skip`, which another wheel of the layer installs later.
@@ -194,7 +220,12 @@ impl Wheel {
         let generated = self.generated(layout);
         let record_path = format!("{site_packages}/{}/RECORD", self.dist_info);
         let mut record_mode = 0o644;
-        for placed in self.placed(layout)? {
+        let sizes = self.zip.entries.iter().map(|entry| entry.compressed_size);
+        let pass_from = pass_from(sizes.collect());
+        let mut files = self.placed(layout)?;
+        // What is compressed again comes first, so that it has its context in one stream.
+        files.sort_by_key(|placed| passes(placed.entry, pass_from));
+        for placed in files {
             if placed.target == record_path {
                 record_mode = placed.mode();
                 continue;
@@ -207,7 +238,7 @@ impl Wheel {
                 let digest = self.record.digest(name);
                 digest.map(|digest| (digest, placed.entry.size))
             } else {
-                self.write_file(&placed, layer)?
+                self.write_file(&placed, pass_from, layer)?
             };
             if self.record.lists(name) {
                 record.insert(relative(&placed.target, &site_packages), row);
@@ -243,6 +274,7 @@ impl Wheel {
     fn write_file<W: Write>(
         &self,
         placed: &Placed<'_>,
+        pass_from: u64,
         layer: &mut LayerWriter<W>,
     ) -> Result<Option<(Digest, u64)>, WheelError> {
         let Placed {
@@ -269,15 +301,15 @@ impl Wheel {
         let mut raw = self.zip.raw(entry)?;
         match entry.method {
             Method::Stored => {
-                let mut content = CrcReader::new(self.zip.raw(entry)?);
-                let (found, _) = Digest::of_reader(&mut content)?;
-                if content.crc().sum() != entry.crc32 {
+                let mut content = Checked::new(&mut raw);
+                layer.file(target.as_bytes(), &metadata, entry.size, &mut content)?;
+                if content.crc.finalize() != entry.crc32 {
                     return Err(differs(entry, "its archive says"));
                 }
+                let found = Digest::from_bytes(content.hash.finalize().into());
                 if digest.is_some_and(|digest| digest != found) {
                     return Err(differs(entry, "RECORD says"));
                 }
-                layer.file(target.as_bytes(), &metadata, entry.size, &mut raw)?;
             }
             Method::Deflated => {
                 let file = Deflated {
@@ -285,6 +317,7 @@ impl Wheel {
                     crc32: entry.crc32,
                     compressed_size: entry.compressed_size,
                     digest,
+                    pass: passes(entry, pass_from),
                     data: &mut raw,
                 };
                 layer.deflated(target.as_bytes(), &metadata, file)?;
@@ -356,6 +389,49 @@ fn is_own(target: &str) -> bool {
     })
 }
 
+/// From how many compressed bytes on files of a wheel are passed through, by the compressed sizes of all.
+fn pass_from(mut sizes: Vec<u64>) -> u64 {
+    let all: u64 = sizes.iter().sum();
+    if all < LARGE {
+        return PASS_FROM;
+    }
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let count = usize::try_from(all / PASSING_SHARE / PASSING_COST).unwrap_or(usize::MAX);
+    let affordable = sizes.get(count).copied().unwrap_or(0);
+    affordable.clamp(PASS_FROM_IN_LARGE, PASS_FROM)
+}
+
+/// Whether a file is passed through as it is compressed.
+fn passes(entry: &Entry, from: u64) -> bool {
+    entry.method == Method::Deflated && entry.compressed_size >= from
+}
+
+/// A reader that checks what it yields.
+struct Checked<R> {
+    inner: R,
+    crc: Crc,
+    hash: Sha256,
+}
+
+impl<R> Checked<R> {
+    fn new(inner: R) -> Self {
+        Self {
+            inner,
+            crc: Crc::new(),
+            hash: Sha256::new(),
+        }
+    }
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.crc.update(&buffer[..count]);
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
 fn differs(entry: &Entry, from: &str) -> WheelError {
     WheelError::format(format!("`{}` is not what {from}", entry.name))
 }
@@ -393,4 +469,20 @@ pub fn extract(wheel: &Path, name: &str, limit: u64) -> Result<Vec<u8>, WheelErr
         entry.ok_or_else(|| WheelError::format(format!("it has no `{name}`")))?,
         limit,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wheel_passes_as_many_small_files_as_it_can_bear() {
+        assert_eq!(pass_from(vec![100_000, 2000, 500]), PASS_FROM);
+        assert_eq!(pass_from(vec![20 << 20, 2000, 500]), PASS_FROM_IN_LARGE);
+        let mut crowded = vec![3000; 1000];
+        crowded.extend([5000; 100]);
+        assert_eq!(pass_from(crowded.clone()), 3000);
+        crowded.extend([6000; 200]);
+        assert_eq!(pass_from(crowded), 5000);
+    }
 }

@@ -10,5 +10,5 @@ mod zip;
 mod tests;
 
 pub use error::WheelError;
-pub use install::{Layout, Wheel, extract};
+pub use install::{Layout, Module, Wheel, extract};
 pub use metadata::EntryPoint;

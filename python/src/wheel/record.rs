@@ -14,23 +14,36 @@ pub(super) struct Record(BTreeMap<String, Option<(Digest, u64)>>);
 
 impl Record {
     pub(super) fn parse(text: &str) -> Result<Self, WheelError> {
-        let wrong =
-            |line: &str| WheelError::format(format!("a row of RECORD is malformed: `{line}`"));
         let mut rows = BTreeMap::new();
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            let (path, hash, size) = fields(line).ok_or_else(|| wrong(line))?;
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(text.as_bytes());
+        for row in reader.records() {
+            let row = row.map_err(|error| WheelError::format(format!("RECORD: {error}")))?;
+            let wrong = || {
+                let row: Vec<&str> = row.iter().collect();
+                let row = row.join(",");
+                WheelError::format(format!("a row of RECORD is malformed: `{row}`"))
+            };
+            let mut fields = row.iter();
+            let (Some(path), Some(hash), Some(size)) =
+                (fields.next(), fields.next(), fields.next())
+            else {
+                return Err(wrong());
+            };
             let digest = match hash.split_once('=') {
                 Some(("sha256", encoded)) => {
                     let bytes = URL_SAFE_NO_PAD
                         .decode(encoded)
                         .ok()
                         .and_then(|bytes| bytes.try_into().ok());
-                    Some(Digest::from_bytes(bytes.ok_or_else(|| wrong(line))?))
+                    Some(Digest::from_bytes(bytes.ok_or_else(wrong)?))
                 }
                 _ => None,
             };
             let size = size.parse().unwrap_or(0);
-            rows.insert(path, digest.map(|digest| (digest, size)));
+            rows.insert(path.to_owned(), digest.map(|digest| (digest, size)));
         }
         Ok(Self(rows))
     }
@@ -54,47 +67,19 @@ impl Record {
 
     /// The rows, sorted by path.
     pub(super) fn text(&self) -> String {
-        let row = |(path, row): (&String, &Option<(Digest, u64)>)| {
-            let path = if path.contains([',', '"']) {
-                format!("\"{}\"", path.replace('"', "\"\""))
-            } else {
-                path.clone()
-            };
-            match row {
-                Some((digest, size)) => format!(
-                    "{path},sha256={},{size}\n",
-                    URL_SAFE_NO_PAD.encode(digest.as_bytes())
-                ),
-                None => format!("{path},,\n"),
-            }
-        };
-        self.0.iter().map(row).collect()
-    }
-}
-
-/// The three fields of a row, the first of which may be quoted.
-fn fields(line: &str) -> Option<(String, &str, &str)> {
-    if let Some(rest) = line.strip_prefix('"') {
-        let mut path = String::new();
-        let mut chars = rest.char_indices();
-        while let Some((index, c)) = chars.next() {
-            match (c, rest[index + 1..].chars().next()) {
-                ('"', Some('"')) => {
-                    path.push('"');
-                    chars.next();
-                }
-                ('"', _) => {
-                    let (hash, size) = rest[index + 1..].strip_prefix(',')?.split_once(',')?;
-                    return Some((path, hash, size));
-                }
-                _ => path.push(c),
-            }
+        let mut writer = csv::WriterBuilder::new()
+            .flexible(true)
+            .from_writer(Vec::new());
+        for (path, row) in &self.0 {
+            let (hash, size) = row.map_or_else(Default::default, |(digest, size)| {
+                let hash = URL_SAFE_NO_PAD.encode(digest.as_bytes());
+                (format!("sha256={hash}"), size.to_string())
+            });
+            // Writing to memory does not fail.
+            let _ = writer.write_record([path, &hash, &size]);
         }
-        return None;
+        String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
     }
-    let (rest, size) = line.rsplit_once(',')?;
-    let (path, hash) = rest.rsplit_once(',')?;
-    Some((path.to_owned(), hash, size))
 }
 
 #[cfg(test)]
@@ -111,6 +96,8 @@ mod tests {
         assert_eq!(read.digest("a,\"b\".py"), Some(digest));
         assert!(read.lists("pkg/RECORD") && read.digest("pkg/RECORD").is_none());
         assert!(Record::parse("no commas").is_err());
+        let odd = Record::parse("\"é,a\nb.py\",,\r\n").expect("a record");
+        assert!(odd.lists("é,a\nb.py"));
         assert!(Record::parse("a,sha256=short,1").is_err());
     }
 }

@@ -3,13 +3,13 @@
 use std::ffi::CString;
 use std::io;
 
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
 use rustix::thread::{
     CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs, set_thread_groups,
     set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::{Failure, Step, syscall};
+use super::{Failure, Step, seccomp, syscall};
 use crate::control::Order;
 use crate::job::{Job, Tier};
 
@@ -45,9 +45,12 @@ pub(super) fn become_command(order: &Order) -> Result<std::convert::Infallible, 
         set_thread_res_gid(gid, gid, gid).step("set the group")?;
         let uid = Uid::from_raw(order.job.uid);
         set_thread_res_uid(uid, uid, uid).step("set the user")?;
-    } else {
-        set_no_new_privs(true).step("forgo new privileges")?;
     }
+    set_no_new_privs(true).step("forgo new privileges")?;
+    // Older kernels cannot, and the network is the host's by request.
+    let _ = syscall::confine();
+    seccomp::deny().step("forbid system calls")?;
+    set_rlimits().step("set limits")?;
     syscall::restore_signals();
     let error = execute(&order.job);
     let (code, reason) = if error.kind() == io::ErrorKind::NotFound {
@@ -74,6 +77,15 @@ fn drop_capabilities() -> rustix::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// No core files: they would be taken for content, or go to a program of the host.
+fn set_rlimits() -> rustix::io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)
 }
 
 /// Executes the program, looked up in `PATH` as execvp(3) does.

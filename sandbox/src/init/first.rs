@@ -4,13 +4,15 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use rustix::thread::UnshareFlags;
 
 use super::supervise::Supervisor;
+use super::watch::{self, Watch};
 use super::{Failure, Step, command, root, seccomp, syscall};
 use crate::control::{Order, Report, Request, receive, send};
 use crate::job::{Exit, Network, Tier};
@@ -19,10 +21,13 @@ use crate::tier::PROBE;
 /// The number of the signal that ends what nobody waits for any more.
 const KILLED: u8 = 9;
 
+/// How much time passes at least between two looks at what is used.
+const LOOK: Duration = Duration::from_millis(90);
+
 /// The process itself.
 pub(super) fn main(order: &Order, mut control: UnixStream, signals: &OwnedFd) -> ! {
     let report = match live(order, &mut control, signals) {
-        Ok(exit) => Report::Ended(exit),
+        Ok(report) => report,
         Err(failure) => {
             end_everything();
             failure.report(&mut control);
@@ -34,7 +39,7 @@ pub(super) fn main(order: &Order, mut control: UnixStream, signals: &OwnedFd) ->
     syscall::exit(0)
 }
 
-fn live(order: &Order, control: &mut UnixStream, signals: &OwnedFd) -> Result<Exit, Failure> {
+fn live(order: &Order, control: &mut UnixStream, signals: &OwnedFd) -> Result<Report, Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .step("follow the helper")?;
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
@@ -51,9 +56,12 @@ fn live(order: &Order, control: &mut UnixStream, signals: &OwnedFd) -> Result<Ex
         .append(true)
         .open(&order.owners)
         .step("open the table of owners")?;
+    let watch = Watch::new(order.job.limits, &order.upper).step("watch the changes")?;
+    // Where it cannot be bounded, the watch still sees it.
+    let _ = watch::bound_processes(&order.job.limits);
     let root = root::enter(order)?;
     if order.job.argv[0] == PROBE {
-        return Ok(Exit::Code(0));
+        return Ok(Report::Ended(Exit::Code(0)));
     }
     let supervisor = if order.tier == Tier::SingleId && order.job.uid == 0 {
         rustix::thread::set_no_new_privs(true).step("forgo new privileges")?;
@@ -70,21 +78,30 @@ fn live(order: &Order, control: &mut UnixStream, signals: &OwnedFd) -> Result<Ex
             }
         }
     };
-    let exit = attend(child, control, signals, supervisor);
+    let report = attend(child, control, signals, (supervisor, watch));
     end_everything();
     root.leave();
-    exit
+    report
 }
 
-/// Serves until the command has ended, or the caller is gone.
+/// Serves until the command has ended or used too much, or the caller is gone.
 fn attend(
     child: Pid,
     control: &mut UnixStream,
     signals: &OwnedFd,
-    mut supervisor: Option<Supervisor>,
-) -> Result<Exit, Failure> {
+    (mut supervisor, mut watch): (Option<Supervisor>, Watch),
+) -> Result<Report, Failure> {
+    let mut looked = Instant::now();
     loop {
-        let [signalled, requested, notified] = ready(control, signals, supervisor.as_ref())?;
+        let interval = watch.interval();
+        let [signalled, requested, notified] =
+            ready(control, signals, supervisor.as_ref(), interval)?;
+        if interval.is_some() && looked.elapsed() >= LOOK {
+            if let Some(limit) = watch.exceeded() {
+                return Ok(Report::Exceeded(limit));
+            }
+            looked = Instant::now();
+        }
         if notified && let Some(supervisor) = &mut supervisor {
             supervisor.serve();
         }
@@ -95,13 +112,13 @@ fn attend(
                 }
             }
             if let Some(exit) = reap(child) {
-                return Ok(exit);
+                return Ok(Report::Ended(exit));
             }
         }
         if requested {
             match receive::<Request>(control) {
                 Ok(Request::Signal(number)) => pass_on(child, number),
-                Err(_) => return Ok(Exit::Signal(KILLED)),
+                Err(_) => return Ok(Report::Ended(Exit::Signal(KILLED))),
             }
         }
     }
@@ -112,6 +129,7 @@ fn ready(
     control: &UnixStream,
     signals: &OwnedFd,
     supervisor: Option<&Supervisor>,
+    wait: Option<&Timespec>,
 ) -> Result<[bool; 3], Failure> {
     let mut descriptors = vec![
         PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
@@ -121,7 +139,7 @@ fn ready(
         let listener = supervisor.listener().as_fd();
         descriptors.push(PollFd::from_borrowed_fd(listener, PollFlags::IN));
     }
-    match poll(&mut descriptors, None) {
+    match poll(&mut descriptors, wait) {
         Err(Errno::INTR) => return Ok([false; 3]),
         polled => polled.step("wait for the command")?,
     };

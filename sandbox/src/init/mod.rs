@@ -13,6 +13,7 @@ mod root;
 mod seccomp;
 mod supervise;
 mod syscall;
+mod watch;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -32,6 +33,8 @@ pub fn init() -> ExitCode {
         syscall::complain("imagespec: this is started by imagespec itself, never by hand\n");
         return ExitCode::from(FAILED);
     };
+    // Through any other that the caller's caller left open, a command could leave the sandbox.
+    syscall::close_from(DESCRIPTOR + 1);
     let mut control = UnixStream::from(descriptor);
     let Ok(order) = receive::<Order>(&mut control) else {
         syscall::complain("imagespec: this is started by imagespec itself, never by hand\n");

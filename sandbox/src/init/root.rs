@@ -25,6 +25,14 @@ const APT_CONFIGURATION: (&str, &str) = (
 );
 /// Parts of /proc through which real root would reach the host's kernel.
 const KERNEL: [&str; 5] = ["sys", "sysrq-trigger", "irq", "bus", "fs"];
+/// Parts of /proc that tell of the host, shown empty.
+const TELLING: [&str; 5] = [
+    "kcore",
+    "keys",
+    "timer_list",
+    "sched_debug",
+    "latency_stats",
+];
 
 /// What the root file system got that its layers do not have.
 #[derive(Debug, Default)]
@@ -211,6 +219,18 @@ fn mount_proc(tier: Tier, root: &OwnedFd, made: &mut Root) -> Result<(), Failure
             // There the kernel protects it by itself: nobody is root.
             Err(_) if tier == Tier::SingleId => {}
             protected => protected.step(format!("protect `{}`", path.display()))?,
+        }
+    }
+    for name in TELLING {
+        let path = Path::new("/proc").join(name);
+        let hidden = resolve::open(root, &path).and_then(|place| {
+            let tree = clone_tree("/dev/null")?;
+            attach(&tree, &place)
+        });
+        match hidden {
+            Err(Errno::NOENT) => {}
+            Err(_) if tier == Tier::SingleId => {}
+            hidden => hidden.step(format!("hide `{}`", path.display()))?,
         }
     }
     Ok(())

@@ -26,6 +26,15 @@ pub(super) fn adopt(number: i32) -> Option<OwnedFd> {
     Some(descriptor)
 }
 
+/// Closes every descriptor from `first` on. To be called before the process opens anything.
+pub(super) fn close_from(first: i32) {
+    // SAFETY: nothing in this process owns one of them: they were inherited. Where the call is missing, before
+    // Linux 5.9, no sandbox can be made either.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_int::MAX, 0);
+    }
+}
+
 /// Writes to the standard error. There is no place to report a failure to.
 pub(super) fn complain(text: &str) {
     let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
@@ -205,6 +214,49 @@ pub(super) fn install_filter(program: &mut [libc::sock_filter]) -> io::Result<Ow
         )
     };
     owned(i32::try_from(descriptor).unwrap_or(-1))
+}
+
+/// Installs a system call filter without notifications on this process and its descendants, which cannot gain
+/// privileges.
+pub(super) fn install_denials(program: &mut [libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog {
+        len: length,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the program points to as many instructions as it says, and the kernel copies them.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
+    answer(done)
+}
+
+/// Keeps this process and its descendants from abstract sockets and processes of the host (Landlock, since
+/// Linux 6.12). Answers an error where the kernel cannot.
+pub(super) fn confine() -> io::Result<()> {
+    /// `struct landlock_ruleset_attr` of linux/landlock.h: files, network, scopes.
+    #[repr(C)]
+    struct Ruleset([u64; 3]);
+    // LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET and LANDLOCK_SCOPE_SIGNAL.
+    let ruleset = Ruleset([0, 0, 1 | 2]);
+    // SAFETY: the structure has the size given and outlives the call.
+    let made = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const ruleset,
+            size_of::<Ruleset>(),
+            0,
+        )
+    };
+    let ruleset = owned(i32::try_from(made).unwrap_or(-1))?;
+    // SAFETY: the descriptor is open, and the call takes no memory.
+    let done = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
+    answer(done)
 }
 
 /// Receives one notification of a filter.

@@ -1,15 +1,15 @@
 //! Unpacking a layer into a folder that an overlay can take as one of its own.
 
-mod archive;
 mod tree;
 
 use std::io::Read;
 use std::path::Path;
 
+use imagespec_oci::layer::LayerReader;
+
 use crate::error::Error;
 use crate::job::Tier;
 
-use self::archive::Archive;
 use self::tree::Tree;
 
 /// Unpacks a layer, an uncompressed tar of the OCI image specification ("Image Layer Filesystem Changeset"),
@@ -19,10 +19,10 @@ use self::tree::Tree;
 /// bounded in size, and no more is written than is read. Owners that the tier cannot set are recorded on
 /// the files; devices are left out where they cannot be made.
 pub fn unpack(reader: impl Read, dest: &Path, tier: Tier) -> Result<(), Error> {
-    let mut archive = Archive::new(reader);
+    let mut layer = LayerReader::new(reader);
     let mut tree = Tree::open(dest, tier)?;
-    while let Some(entry) = archive.next()? {
-        tree.add(&entry, &mut archive.content())?;
+    while let Some(entry) = layer.next_entry()? {
+        tree.add(&entry, &mut layer.content())?;
     }
     tree.finish()
 }

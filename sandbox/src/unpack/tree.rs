@@ -14,11 +14,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::archive::{Entry, Kind};
 use super::refuse;
 use crate::error::Error;
 use crate::job::Tier;
 use crate::owner::{self, Owner};
+use imagespec_oci::layer::{EntryKind as Kind, LayerEntry as Entry};
 
 /// The longest path and target, in bytes.
 const PATH: usize = 4095;

@@ -103,3 +103,30 @@ fn only_reports_print() {
         assert!(!lifted || may, "{relative} lifts the lints on printing");
     }
 }
+
+/// What is temporary in a cache is known to `cache prune`, which removes what killed processes left of it.
+#[test]
+fn every_temporary_file_is_swept_by_prune() {
+    let root = super::root();
+    let swept = fs_err::read_to_string(root.join("oci/src/leftovers.rs")).expect("a source");
+    let mut found = 0;
+    for path in ROOMS
+        .into_iter()
+        .flat_map(|room| sources(&root.join(room).join("src")))
+    {
+        let source = fs_err::read_to_string(&path).expect("a source");
+        let code = without_tests(&source);
+        let named = [".prefix(\"", "const PREFIX: &str = \""];
+        let written = named.iter().flat_map(|before| code.split(before).skip(1));
+        for rest in written {
+            let prefix = rest.split('"').next().unwrap_or_default();
+            found += 1;
+            assert!(
+                swept.contains(&format!("\"{prefix}\"")),
+                "`{prefix}` of {} is not in `oci/src/leftovers.rs`",
+                path.display()
+            );
+        }
+    }
+    assert!(found > 10, "only {found} were found");
+}

@@ -97,6 +97,7 @@ impl Noop {
             size: 0,
             pushed_bytes: 0,
             layers: Vec::new(),
+            work: None,
         })
     }
 }

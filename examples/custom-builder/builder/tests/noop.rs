@@ -11,6 +11,7 @@ use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::event::Silent;
 use imagespec_core::execute::{Candidate, Job, OnUnknown, Options, Outcome, execute};
 use imagespec_core::host::Host;
+use imagespec_core::login::IndexLogins;
 use imagespec_core::plan::{Base, BuildPlan, PLAN_FORMAT, Python, Step};
 use imagespec_core::platform::Platform;
 use imagespec_core::registry::Registry;
@@ -78,6 +79,7 @@ async fn build(
         output,
         files: Arc::new(NoFiles),
         secrets: Vec::new(),
+        logins: IndexLogins::default(),
         settings: BuildSettings::default(),
         builder: Candidate {
             name: ENTRY.name,

@@ -148,7 +148,7 @@ impl Pinned {
 }
 
 /// A name as indexes write it (PEP 503).
-pub(super) fn normalised(name: &str) -> String {
+pub fn normalised(name: &str) -> String {
     let parts: Vec<_> = name
         .split(['.', '_', '-'])
         .filter(|part| !part.is_empty())

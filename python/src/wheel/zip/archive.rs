@@ -183,9 +183,7 @@ impl Zip {
                 .take(most)
                 .read_to_end(&mut bytes)?,
         };
-        let mut crc = flate2::Crc::new();
-        crc.update(&bytes);
-        if bytes.len() as u64 != entry.size || crc.sum() != entry.crc32 {
+        if bytes.len() as u64 != entry.size || crc32fast::hash(&bytes) != entry.crc32 {
             return Err(wrong(entry, "does not have the size or checksum it says"));
         }
         Ok(bytes)

@@ -1,0 +1,152 @@
+//! What layers are made from, so that each can be made again.
+
+use imagespec_core::contract::USER;
+use imagespec_core::digest::Digest;
+use imagespec_debian::{LayerPlan, Package};
+use imagespec_oci::cache::Layer;
+use imagespec_python::lock::LockedWheel;
+use imagespec_python::standalone::Standalone;
+use imagespec_python::venv::Venv;
+use imagespec_python::wheel::Layout;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::inspect::Account;
+
+/// A layer of an image in the making. Its blob need not be here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LazyLayer {
+    pub(crate) layer: Layer,
+    pub(crate) origin: Origin,
+}
+
+/// Where the blob of a layer comes from when somebody needs it and it is not in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Origin {
+    /// It is made again.
+    Recipe {
+        /// What it depends on, by which it is known.
+        key: Digest,
+        recipe: Box<Recipe>,
+    },
+    /// A repository of a registry has it.
+    Registry {
+        registry: String,
+        repository: String,
+    },
+}
+
+/// What a layer is made from. Layers below it are those of its image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Recipe {
+    /// The data of Debian packages.
+    Debian(LayerPlan),
+    /// The state of a system of exactly these packages.
+    State(Vec<Package>),
+    /// The users of a base of a registry, with the image's own.
+    Accounts(Vec<Account>),
+    /// A Python that Debian does not have.
+    Standalone(Standalone),
+    /// The virtual environment itself.
+    Venv(Venv),
+    /// Wheels in a virtual environment.
+    Wheels {
+        title: String,
+        wheels: Vec<LockedWheel>,
+        layout: Layout,
+    },
+    /// The bytecode of wheels.
+    Bytecode {
+        title: String,
+        wheels: Vec<LockedWheel>,
+        layout: Layout,
+        interpreter: Interpreter,
+    },
+    /// The bytecode of the interpreter's own modules.
+    StandardLibrary(Interpreter),
+    /// Files of the build context.
+    Copy {
+        field: String,
+        from: String,
+        to: String,
+    },
+    /// Commands of a spec, over a Debian suite if it is one.
+    Commands {
+        suite: Option<String>,
+        commands: Vec<String>,
+        env: IndexMap<String, String>,
+    },
+    /// Packages installed by the image's own apt.
+    Apt {
+        added: Vec<Package>,
+        scripted: Vec<String>,
+    },
+}
+
+impl Recipe {
+    /// What a layer of it is called.
+    pub(crate) fn title(&self) -> String {
+        match self {
+            Self::Debian(plan) => plan.title.clone(),
+            Self::State(_) => "debian state".to_owned(),
+            Self::Accounts(_) => format!("user {USER}"),
+            Self::Standalone(python) => format!("python {}", python.version()),
+            Self::Venv(_) => "virtual environment".to_owned(),
+            Self::Wheels { title, .. } => title.clone(),
+            Self::Bytecode { title, .. } => format!("bytecode of {title}"),
+            Self::StandardLibrary(_) => "bytecode of the standard library".to_owned(),
+            Self::Copy { field, .. } => format!("copy {field}"),
+            Self::Commands { commands, .. } => format!("commands: {}", commands.join(" && ")),
+            Self::Apt { added, scripted } => {
+                let names: Vec<_> = added.iter().map(|package| package.name.as_str()).collect();
+                let names = names.join(", ");
+                if scripted.is_empty() {
+                    return format!("debian {names}");
+                }
+                format!("debian {names} with the scripts of {}", scripted.join(", "))
+            }
+        }
+    }
+
+    /// Whether it runs what may do anything, so that `--force` makes it anew.
+    pub(crate) const fn runs(&self) -> bool {
+        matches!(self, Self::Commands { .. } | Self::Apt { .. })
+    }
+
+    /// The wheels it is made from.
+    pub(crate) fn wheels(&self) -> &[LockedWheel] {
+        match self {
+            Self::Wheels { wheels, .. } | Self::Bytecode { wheels, .. } => wheels,
+            _ => &[],
+        }
+    }
+}
+
+/// An interpreter of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Interpreter {
+    /// Its absolute path, through no link.
+    pub(crate) program: String,
+    /// Minor version of Python 3.
+    pub(crate) minor: u32,
+    /// The diff ids of the layers that it stands on.
+    pub(crate) layers: Vec<Digest>,
+}
+
+impl Interpreter {
+    /// `3.11`.
+    pub(crate) fn version(&self) -> String {
+        format!("3.{}", self.minor)
+    }
+
+    /// The folder below which it is installed: `/usr`.
+    pub(crate) fn prefix(&self) -> &str {
+        let folder = self.program.rsplit_once("/bin/");
+        folder.map_or("/usr", |(prefix, _)| prefix)
+    }
+
+    /// Its cache tag: `cpython-311`.
+    pub(crate) fn tag(&self) -> String {
+        format!("cpython-3{}", self.minor)
+    }
+}

@@ -1,0 +1,42 @@
+//! What `native` needs: whether it works, and how to mend it.
+
+use imagespec_builder_native::{Finding, State, examine};
+use imagespec_core::error::{BuildError, ErrorKind};
+use serde_json::json;
+
+use super::Context;
+use crate::report::{print, print_json};
+
+/// Prints a line a finding, and one a fix. Exit code 3 says that something needed does not work.
+pub(super) async fn doctor(cx: &Context, json: bool) -> Result<u8, BuildError> {
+    let findings = examine(&cx.host, &cx.project.places()).await;
+    let works = findings
+        .iter()
+        .all(|finding| finding.state != State::Broken);
+    if json {
+        print_json(&json!({ "works": works, "findings": findings }))?;
+    } else {
+        for finding in &findings {
+            print(&text(finding))?;
+        }
+    }
+    Ok(if works {
+        0
+    } else {
+        ErrorKind::Unavailable.exit_code()
+    })
+}
+
+fn text(finding: &Finding) -> String {
+    let state = match finding.state {
+        State::Fine => "ok",
+        State::Absent => "absent",
+        State::Broken => "broken",
+    };
+    let mut text = format!("{state:<7} {}: {}", finding.name, finding.detail);
+    for fix in &finding.fixes {
+        text.push_str("\n        fix: ");
+        text.push_str(fix);
+    }
+    text
+}

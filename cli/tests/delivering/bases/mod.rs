@@ -1,0 +1,277 @@
+//! Images that start from images of a registry, whoever made those.
+
+mod variant;
+
+use serde_json::Value;
+
+use crate::place::Place;
+
+use variant::Ground;
+
+/// What a build had to do that a later one must not.
+const WORK: [&str; 4] = [
+    "base_layers_fetched",
+    "bytes_fetched",
+    "layers_written",
+    "wheels_fetched",
+];
+
+fn app(ground: &Ground, base: &str, more: &str) -> String {
+    format!(
+        "[images.app]\nregistry = \"{}\"\nbase_image = \"{}\"\n{more}\n",
+        ground.served.address,
+        ground.name(base)
+    )
+}
+
+fn tag(built: &Value) -> String {
+    let reference = built["reference"].as_str().expect("a reference");
+    reference.rsplit_once(':').expect("a tag").1.to_owned()
+}
+
+#[test]
+fn layers_of_a_base_are_fetched_once_and_never_sent() {
+    let Some(ground) = Ground::new() else {
+        return;
+    };
+    ground.indexed("ground", "1");
+    ground.reformed("docker:1", &["--format", "v2s2"]);
+    ground.built("zstd", &["--compression", "zstd"]);
+    for (repository, tag_of_base, kind) in [
+        ("ground", "index", "tar+gzip"),
+        ("docker", "1", "tar+gzip"),
+        ("zstd", "1", "tar+zstd"),
+    ] {
+        let base = format!("{repository}:{tag_of_base}");
+        let place = Place::with_own_cache(&app(&ground, &base, "env = { A = \"1\" }"));
+        let first = place.builds(&[]);
+        let layers = ground.layers(repository, "1");
+        let count = layers.len();
+        assert_eq!(
+            first["work"]["base_layers_fetched"], count,
+            "{base}: {first}"
+        );
+        assert!(
+            first["pushed_bytes"].as_u64() < Some(20_000),
+            "{base}: {first}"
+        );
+        let own = ground.layers("app", &tag(&first));
+        assert_eq!(own.len(), count, "{base}: the user is there already");
+        for ((media_type, digest), (_, of_base)) in own.iter().zip(&layers) {
+            assert_eq!(digest, of_base, "{base}");
+            assert_eq!(
+                *media_type,
+                format!("application/vnd.oci.image.layer.v1.{kind}")
+            );
+        }
+
+        // What is known of the base is enough from then on.
+        fs_err::remove_dir_all(place.cache().join("blobs")).expect("blobs");
+        place.write(
+            "imagespec.toml",
+            &app(&ground, &base, "env = { A = \"2\" }"),
+        );
+        let second = place.builds(&[]);
+        assert_eq!(second["built"], true);
+        for counter in WORK {
+            assert_eq!(second["work"][counter], 0, "{base}: {counter}: {second}");
+        }
+        assert!(
+            second["pushed_bytes"].as_u64() < Some(20_000),
+            "{base}: {second}"
+        );
+    }
+}
+
+#[test]
+fn a_moved_tag_is_followed_and_another_registry_gets_the_layers() {
+    let Some(ground) = Ground::new() else {
+        return;
+    };
+    ground.reformed("moving:1", &[]);
+    let place = Place::new(&app(&ground, "moving:1", "env = { A = \"moved\" }"));
+    let first = place.builds(&[]);
+    ground.changed("moving:1", &[("srv/moved", "yes\n")], &[]);
+    assert_eq!(place.builds(&[])["built"], false);
+    let second = place.builds(&["--pull"]);
+    assert_eq!(place.builds(&["--pull"])["built"], false);
+    let count = |built: &Value| {
+        ground
+            .layers("app", built["digest"].as_str().expect("a digest"))
+            .len()
+    };
+    assert_eq!(count(&second), count(&first) + 1);
+    assert_eq!(second["work"]["base_layers_fetched"], 1, "{second}");
+
+    let other = crate::registry::Served::new(&[]);
+    let sent = place.builds(&["--registry", &other.address]);
+    assert_eq!(sent["digest"], second["digest"]);
+    assert!(
+        sent["pushed_bytes"].as_u64() > sent["size"].as_u64(),
+        "{sent}"
+    );
+}
+
+/// A base with an interpreter that has to be run, nobody as its user, and the id of ours taken.
+fn odd(ground: &Ground) {
+    let python = "#!/bin/sh\nexec /usr/bin/python3.11 \"$@\"\n";
+    let users = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/bin/sh\nworker:x:1000:1000::/srv:/bin/sh";
+    let files = [
+        ("usr/local/bin/python3*", python),
+        ("opt/.wh.venv", ""),
+        ("home/.wh..wh..opq", ""),
+        ("etc/passwd", users),
+        ("etc/group", "root:x:0:\nworker:x:1000:\n"),
+        ("etc/.wh.shadow", ""),
+    ];
+    let settings = [
+        "--config.user=nobody",
+        "--config.env=PATH=/usr/local/bin:/usr/bin:/bin",
+        "--config.env=KEPT=a b",
+        "--config.label=team=ml",
+        "--config.entrypoint=/usr/bin/env",
+        "--config.cmd=true",
+        "--config.workingdir=/srv",
+    ];
+    ground.changed("odd:1", &files, &settings);
+}
+
+#[test]
+fn packages_and_commands_go_into_whatever_a_base_is() {
+    let Some(ground) = Ground::new() else {
+        return;
+    };
+    odd(&ground);
+    let declaration = "packages = [\"tabulate\"]\napt_packages = [\"libedit2\"]\npython_version = \"3.11\"\n\
+         commands = [\"id -un > /root/who\", \"python -c 'import tabulate'\", \"dpkg-query -W libedit2\"]\n\
+         [images.child]\nbase_image = { image = \"app\" }\npackages = [\"idna\"]\nentrypoint = [\"/bin/sh\"]\n";
+    let place = Place::new(&app(&ground, "odd:1", declaration));
+    let told = place.says(&["build", "--json", "--progress", "quiet", "--no-bytecode"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let runtime = ground.runtime("app", &tag(&told["images"][0]));
+    assert_eq!(runtime["User"], "flytekit");
+    assert_eq!(runtime["WorkingDir"], "/root");
+    assert_eq!(runtime["Entrypoint"], serde_json::json!(["/usr/bin/env"]));
+    assert_eq!(runtime["Cmd"], serde_json::json!(["true"]));
+    assert_eq!(runtime["Labels"]["team"], "ml");
+    let env = runtime["Env"].as_array().expect("an environment");
+    assert!(env.contains(&"KEPT=a b".into()), "{env:?}");
+    // Another entrypoint has other arguments.
+    let store = [
+        "build",
+        "child",
+        "--registry",
+        "",
+        "--output",
+        "store",
+        "--no-bytecode",
+    ];
+    place.says(&store);
+    let look = "import tabulate, idna, sys, os, pwd; print(open('/root/who').read().strip(), os.getuid(), \
+         pwd.getpwnam('flytekit').pw_uid, pwd.getpwuid(1000).pw_name, os.path.isdir('/home/flytekit'), \
+         sys.prefix, sys.base_prefix, os.path.exists('/etc/shadow'))";
+    let said = place.says(&[
+        "exec",
+        "child",
+        "--progress",
+        "quiet",
+        "--",
+        "python",
+        "-c",
+        look,
+    ]);
+    assert_eq!(said, "root 1000 1000 worker True /opt/venv /usr False");
+    let config = "cat /opt/venv/pyvenv.cfg";
+    let said = place.says(&[
+        "exec",
+        "child",
+        "--progress",
+        "quiet",
+        "--",
+        "/bin/sh",
+        "-c",
+        config,
+    ]);
+    assert!(
+        said.contains("home = /usr/bin\ninclude-system-site-packages = true"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_a_base_cannot_give_is_refused_by_its_field() {
+    let Some(ground) = Ground::new() else {
+        return;
+    };
+    let without = [
+        ("usr/bin/.wh.python3", ""),
+        ("usr/bin/.wh.python3.11", ""),
+        ("opt/.wh..wh..opq", ""),
+        ("var/lib/.wh.dpkg", ""),
+        ("usr/bin/.wh.bash", ""),
+    ];
+    ground.changed("bare:1", &without, &[]);
+    let release = "ID=ubuntu\nVERSION_CODENAME=noble\n";
+    ground.changed(
+        "ubuntu:1",
+        &[("etc/.wh.os-release", ""), ("usr/lib/os-release", release)],
+        &[],
+    );
+    let other = "flytekit:x:1001:1001::/home/flytekit:/bin/sh\n";
+    ground.changed("other:1", &[("etc/passwd", other)], &[]);
+    for (base, more, said) in [
+        ("gone:1", "", "cannot start from the `base_image`"),
+        (
+            "ground:1",
+            "python_version = \"3.12\"",
+            "has no Python of the `python_version` `3.12`: 3.11 at `/usr/bin/python3.11`",
+        ),
+        (
+            "ground:1",
+            "python_exec = \"/opt/python\"",
+            "the base image has no program at the path of `python_exec`: `/opt/python`",
+        ),
+        (
+            "bare:1",
+            "packages = [\"idna\"]",
+            "the base image has no Python, for",
+        ),
+        (
+            "bare:1",
+            "apt_packages = [\"libedit2\"]",
+            "`apt_packages` needs a base of Debian or Ubuntu",
+        ),
+        (
+            "bare:1",
+            "commands = [\"true\"]",
+            "the base image has no `/bin/bash`, which `commands` needs",
+        ),
+        (
+            "ubuntu:1",
+            "apt_packages = [\"libedit2\"]",
+            "`debian_mirror`",
+        ),
+        (
+            "other:1",
+            "",
+            "the base image has a user `flytekit` of other ids than 1000:1000: `1001:1001`",
+        ),
+    ] {
+        let place = Place::new(&app(&ground, base, more));
+        let (code, told) = place.fails(&["build", "--no-bytecode", "--progress", "plain"]);
+        assert_eq!(code, Some(2), "{base} {more}: {told}");
+        assert!(told.contains(said), "{base} {more}: {told}");
+    }
+    ground.indexed("ground", "1");
+    for base in ["ground:1", "ground:index"] {
+        let place = Place::new(&app(&ground, base, "platform = \"linux/arm64\""));
+        let (code, told) = place.fails(&["build"]);
+        assert_eq!(code, Some(2), "{base}: {told}");
+        assert!(told.contains("platform"), "{base}: {told}");
+    }
+    // What no step needs is not missed.
+    let place = Place::new(&app(&ground, "bare:1", ""));
+    let told = place.run(&["build", "--progress", "plain"]);
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("has no `/bin/bash`"), "{told}");
+}

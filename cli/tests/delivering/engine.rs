@@ -1,0 +1,149 @@
+//! Images into a container engine.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::place::{Place, Running, has};
+
+pub(crate) fn root() -> bool {
+    let output = Command::new("id").arg("-u").output().expect("id");
+    output.stdout == b"0\n"
+}
+
+/// An engine of Docker's with folders of its own.
+pub(crate) struct Engine {
+    process: Running,
+    folder: tempfile::TempDir,
+}
+
+impl Engine {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let process = Command::new("dockerd")
+            .arg("--host")
+            .arg(format!("unix://{}", at("sock").display()))
+            .arg("--data-root")
+            .arg(at("data"))
+            .arg("--exec-root")
+            .arg(at("exec"))
+            .arg("--pidfile")
+            .arg(at("pid"))
+            .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
+            .stdout(Stdio::null())
+            .stderr(
+                fs_err::File::create(at("log"))
+                    .expect("a file")
+                    .into_parts()
+                    .0,
+            )
+            .spawn()
+            .expect("dockerd");
+        let engine = Self {
+            process: Running(process),
+            folder,
+        };
+        let until = Instant::now() + Duration::from_secs(60);
+        while !engine.docker(&["version"]).status.success() {
+            let log = fs_err::read_to_string(engine.folder.path().join("log"));
+            assert!(Instant::now() < until, "{}", log.unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        engine
+    }
+
+    fn address(&self) -> String {
+        format!("unix://{}", self.folder.path().join("sock").display())
+    }
+
+    fn docker(&self, arguments: &[&str]) -> Output {
+        self.client().args(arguments).output().expect("docker")
+    }
+
+    pub(crate) fn client(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.arg("--host").arg(self.address());
+        command
+    }
+
+    fn inspect(&self, image: &str, format: &str) -> String {
+        let output = self.docker(&["image", "inspect", "--format", format, image]);
+        assert!(output.status.success(), "{image}: {output:?}");
+        String::from_utf8(output.stdout)
+            .expect("a text")
+            .trim()
+            .to_owned()
+    }
+}
+
+impl Drop for Engine {
+    /// Politely, so that it ends what it has started itself.
+    fn drop(&mut self) {
+        let id = self.process.0.id().to_string();
+        if Command::new("kill")
+            .arg(id)
+            .status()
+            .is_ok_and(|status| status.success())
+        {
+            let _ = self.process.0.wait();
+        }
+    }
+}
+
+#[test]
+fn an_engine_is_loaded_with_the_image_and_its_names() {
+    if !has("dockerd") || !has("docker") || !root() {
+        return;
+    }
+    let engine = Engine::start();
+    let mut place = Place::new("[images.app]\nenv = { A = \"engine\" }\n");
+    place.set("DOCKER_HOST", &engine.address());
+    let docker = ["--no-bytecode", "--output", "docker"];
+    let flags = |more: &[&'static str]| [&["--output", "docker"], more].concat();
+    let built = place.builds(&[&docker[..], &["--tag", "v1"]].concat());
+    assert_eq!(
+        (&built["built"], built["digest"].is_null()),
+        (&true.into(), true)
+    );
+    let name = built["reference"].as_str().expect("a name");
+    assert!(engine.inspect(name, "{{.Config.Env}}").contains("A=engine"));
+    let id = engine.inspect(name, "{{.Id}}");
+    assert_eq!(engine.inspect("app:v1", "{{.Id}}"), id);
+
+    let found = place.builds(&flags(&["--tag", "v2"]));
+    assert_eq!(found["built"], false);
+    assert_eq!(engine.inspect("app:v2", "{{.Id}}"), id);
+
+    let labelled = place.builds(&[&docker[..], &["--label", "team=ml"]].concat());
+    assert_eq!(labelled["built"], true);
+    assert_eq!(engine.inspect(name, "{{.Config.Labels.team}}"), "ml");
+    assert_eq!(
+        place.builds(&flags(&["--label", "team=ml"]))["built"],
+        false
+    );
+    let line = place.says(&["build", "--output", "docker", "--progress", "quiet"]);
+    assert_eq!(line, name, "an engine knows no digest");
+}
+
+#[test]
+fn without_an_engine_nothing_is_built() {
+    let mut place = Place::with_own_cache("[images.app]\n");
+    let socket = format!("unix://{}", place.path("none.sock").display());
+    place.set("DOCKER_HOST", &socket);
+    for flags in [
+        &["--output", "docker"][..],
+        &["--output", "docker", "--force"],
+    ] {
+        let (code, told) = place.fails(&[&["build"], flags].concat());
+        assert_eq!(code, Some(3), "{told}");
+        assert!(
+            told.contains("no container engine answers") && told.contains("DOCKER_HOST"),
+            "{told}"
+        );
+    }
+    assert!(
+        !Path::exists(&place.cache().join("debian")),
+        "nothing was fetched"
+    );
+}

@@ -1,0 +1,15 @@
+//! Real builds by the real command: how what is asked for by flags and by files beside the plan comes out.
+
+#![cfg(target_os = "linux")]
+
+mod bases;
+mod consumers;
+mod doctor;
+mod engine;
+mod forms;
+mod logins;
+mod place;
+mod pythons;
+mod registry;
+mod same;
+mod sources;

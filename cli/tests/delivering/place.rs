@@ -1,0 +1,139 @@
+//! A folder with a project, and the real command in it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A cache that the tests share: what they build has the same base.
+fn shared() -> &'static Path {
+    static CACHE: OnceLock<TempDir> = OnceLock::new();
+    CACHE
+        .get_or_init(|| tempfile::tempdir().expect("a folder"))
+        .path()
+}
+
+/// A project in a folder of its own.
+pub(crate) struct Place {
+    folder: TempDir,
+    cache: PathBuf,
+    variables: Vec<(String, String)>,
+}
+
+impl Place {
+    /// A project of an `imagespec.toml`, with the cache that all tests share.
+    pub(crate) fn new(declaration: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = Self {
+            folder,
+            cache: shared().to_owned(),
+            variables: Vec::new(),
+        };
+        place.write("imagespec.toml", declaration);
+        place
+    }
+
+    /// The same with a cache of its own, in which nothing is.
+    pub(crate) fn with_own_cache(declaration: &str) -> Self {
+        let mut place = Self::new(declaration);
+        place.cache = place.path("cache");
+        place
+    }
+
+    pub(crate) fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// Where a file of the project is. The project's folder is `project` of the place's.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path("project").join(name);
+        fs_err::create_dir_all(path.parent().expect("a folder above")).expect("a folder");
+        fs_err::write(path, text).expect("a file");
+    }
+
+    /// Sets a variable for every command that follows.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imagespec"));
+        command
+            .args(arguments)
+            .current_dir(self.path("project"))
+            .env("IMAGESPEC_CACHE_DIR", &self.cache)
+            .stdin(Stdio::null());
+        for name in [
+            "IMAGESPEC_BUILDER",
+            "IMAGESPEC_DEPLOYMENT",
+            "IMAGESPEC_REGISTRY",
+            "DOCKER_HOST",
+            "DOCKER_TLS_VERIFY",
+        ] {
+            command.env_remove(name);
+        }
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the command")
+    }
+
+    /// What a command prints that must succeed.
+    pub(crate) fn says(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", told(&output));
+        String::from_utf8(output.stdout)
+            .expect("a text")
+            .trim()
+            .to_owned()
+    }
+
+    /// The exit code of a command, and what it says on standard error.
+    pub(crate) fn fails(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = self.run(arguments);
+        (output.status.code(), told(&output))
+    }
+
+    /// The first image that `build --json` with further arguments tells of.
+    pub(crate) fn builds(&self, arguments: &[&str]) -> Value {
+        let all = [&["build", "--json", "--progress", "plain"], arguments].concat();
+        let mut told: Value = serde_json::from_str(&self.says(&all)).expect("JSON");
+        told["images"][0].take()
+    }
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A program that ends with the test.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Whether a program is there; without it a test is skipped, unless `CI` is set.
+pub(crate) fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    assert!(
+        found || std::env::var_os("CI").is_none(),
+        "the test needs `{program}`"
+    );
+    found
+}

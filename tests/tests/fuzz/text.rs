@@ -1,0 +1,63 @@
+//! What people write.
+
+use imagespec_core::ignore::Ignore;
+use imagespec_core::platform::Platform;
+use imagespec_core::spec::ImageSpec;
+use imagespec_core::validate::{format_tag, registry_name, validate};
+use imagespec_testkit::fuzz::{as_it_is, fuzz};
+
+use super::corpus;
+
+#[test]
+fn specs() {
+    let tokens = [
+        "{",
+        "[",
+        "null",
+        "\"name\":",
+        "\"packages\":",
+        "\"base_image\":{",
+        "\"env\":",
+        "../",
+        "\\n",
+    ];
+    fuzz(&corpus("spec"), &tokens, as_it_is, |input| {
+        if let Ok(spec) = serde_json::from_slice::<ImageSpec>(input) {
+            let _ = validate(&spec);
+        }
+        let text = String::from_utf8_lossy(input);
+        let _ = registry_name(&text);
+        let _ = format_tag(&text, "tag");
+        if let Ok(platform) = text.parse::<Platform>() {
+            assert_eq!(platform.to_string().parse().as_ref(), Ok(&platform));
+        }
+    });
+}
+
+#[test]
+fn ignore_files() {
+    let tokens = ["!", "**/", "*", "[a-", "]", "\\", "/", "{a,b}", "\n"];
+    fuzz(&corpus("ignore"), &tokens, as_it_is, |input| {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in [".gitignore", ".dockerignore"] {
+            fs_err::write(folder.path().join(name), input).expect("a file");
+        }
+        fs_err::create_dir(folder.path().join(".git")).expect("a folder");
+        // Rules that cannot be read are an error.
+        let Ok(mut ignore) = Ignore::load(folder.path()) else {
+            return;
+        };
+        ignore.enter("");
+        for path in [
+            "a",
+            "a/b",
+            "src/main.py",
+            "a/b/c.pyc",
+            &"d/".repeat(100),
+            &"a".repeat(200),
+        ] {
+            let path = path.trim_end_matches('/');
+            let _ = (ignore.verdict(path, false), ignore.verdict(path, true));
+        }
+    });
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask soak`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::Error;
+use crate::workspace::Workspace;
+use crate::{machine, report};
+
+/// How long, and from which seed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// How often a build is killed at a random moment
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    kills: u64,
+    /// How long each parser is given damaged input, in seconds
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    fuzz: u64,
+    /// How large the largest wheel is, in GiB
+    #[arg(long, default_value_t = 8, value_name = "GIB")]
+    wheel: u64,
+    /// What is random follows from it; by default the clock's
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+}
+
+/// Does for long what the tests do for seconds: kills, damaged input, large images. The seed is said first; the
+/// same seed makes the same choices again.
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Error> {
+    let seed = arguments.seed.unwrap_or_else(seed);
+    report::heading(&format!("soak, again with `--seed {seed}`"));
+    machine::set_up()?;
+    let mut failed = Vec::new();
+    for (title, package, test) in [
+        ("damaged input", "imagespec-testkit", "fuzz"),
+        (
+            "kills, full disks, large images",
+            "imagespec-cli",
+            "reliable",
+        ),
+    ] {
+        report::heading(title);
+        let cargo = workspace
+            .cargo("test")
+            .args([
+                "--locked",
+                "--release",
+                "--package",
+                package,
+                "--test",
+                test,
+            ])
+            .args(["--", "--test-threads", "1"])
+            .env("IMAGESPEC_TEST_SEED", seed.to_string())
+            .env("IMAGESPEC_TEST_KILLS", arguments.kills.to_string())
+            .env("IMAGESPEC_TEST_SECONDS", arguments.fuzz.to_string())
+            .env("IMAGESPEC_TEST_GIB", arguments.wheel.to_string());
+        if cargo.run().is_err() {
+            failed.push(title);
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Checks(failed))
+}
+
+/// A seed from the clock.
+pub(crate) fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::from(now.subsec_micros()))
+}
