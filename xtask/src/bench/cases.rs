@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::drawing;
+use super::facts;
 use super::peers::{self, Builder, Buildkit, Context, Docker, Kaniko, Peer};
 use super::place::Place;
 use super::results::Results;
@@ -76,22 +77,26 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
         .run()?;
     let built = if arguments.smoke { "debug" } else { "release" };
     fs_err::create_dir_all(&folder)?;
+    let suffix = if arguments.bytecode { "-bytecode" } else { "" };
+    let path = folder.join(format!("{}{suffix}.json", spec.name));
+    let uv = tools::uv(workspace)?;
+    let program = workspace.target.join(built).join("imagespec");
+    let facts = facts::gather(workspace, &[&program, &uv])?;
     let mut bench = Bench {
         workspace,
         arguments,
         spec,
-        uv: tools::uv(workspace)?,
-        program: workspace.target.join(built).join("imagespec"),
-        results: Results::default(),
+        uv,
+        program,
+        results: Results::new(facts, path),
     };
     let (_kept, place) = bench.cold()?;
     bench.changes(&place)?;
     bench.builders(&place)?;
     bench.sharing()?;
     bench.tags()?;
-    let suffix = if arguments.bytecode { "-bytecode" } else { "" };
-    let path = folder.join(format!("{}{suffix}.json", spec.name));
-    bench.results.publish(spec.name, arguments.bytecode, &path)
+    bench.results.show();
+    Ok(())
 }
 
 impl Bench<'_> {
@@ -136,7 +141,7 @@ impl Bench<'_> {
         #[expect(clippy::cast_precision_loss, reason = "memory is below 2^52 bytes")]
         let peak = self.peak()? as f64;
         self.results
-            .add("peak memory of a cold build", US, "bytes", peak);
+            .add("peak memory of a cold build", US, "bytes", peak)?;
         Ok((folder, place))
     }
 
@@ -179,7 +184,7 @@ impl Bench<'_> {
         let (workspace, at) = (self.workspace, |name: &str| folder.path().join(name));
         if self.compares(Peer::Flytekit) && !self.compares(Peer::Docker) {
             let why = "it asks an engine, which `--peers docker` starts";
-            self.results.not_measured(FLYTEKIT, why.to_owned());
+            self.results.not_measured(FLYTEKIT, why.to_owned())?;
         }
         for peer in [Peer::Docker, Peer::Buildkit, Peer::Kaniko] {
             if !self.compares(peer) {
@@ -194,7 +199,7 @@ impl Bench<'_> {
                             Err(error) => Err(error.to_string()),
                         };
                         if let Err(why) = checked {
-                            self.results.not_measured(FLYTEKIT, why);
+                            self.results.not_measured(FLYTEKIT, why)?;
                         }
                     }
                     ("docker", started.map(boxed))
@@ -207,7 +212,7 @@ impl Bench<'_> {
             };
             let measured = started.and_then(|builder| self.builder(&*builder, place, &at(name)));
             if let Err(error) = measured {
-                self.results.not_measured(name, error.to_string());
+                self.results.not_measured(name, error.to_string())?;
             }
         }
         Ok(())
@@ -269,8 +274,7 @@ impl Bench<'_> {
         #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^52 bytes")]
         let share = 100.0 * told.pushed as f64 / told.size.max(1) as f64;
         self.results
-            .add("sent of a second image", US, "% of its bytes", share);
-        Ok(())
+            .add("sent of a second image", US, "% of its bytes", share)
     }
 
     fn tags(&mut self) -> Result<(), Error> {

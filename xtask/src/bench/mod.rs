@@ -2,6 +2,7 @@
 
 mod cases;
 mod drawing;
+mod facts;
 mod peers;
 mod place;
 mod results;

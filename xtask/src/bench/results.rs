@@ -1,6 +1,6 @@
 //! Figures, and where they go.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -17,14 +17,27 @@ struct Measure {
     samples: Vec<f64>,
 }
 
-/// The figures of one run.
-#[derive(Debug, Default)]
+/// The figures of one run. They are written whenever one is added: a run that ends early leaves those it has.
+#[derive(Debug)]
 pub(super) struct Results {
+    /// What was measured, where and with what.
+    facts: Value,
+    path: PathBuf,
     measures: Vec<Measure>,
     missing: Vec<(&'static str, String)>,
 }
 
 impl Results {
+    /// None yet, for a file.
+    pub(super) const fn new(facts: Value, path: PathBuf) -> Self {
+        Self {
+            facts,
+            path,
+            measures: Vec::new(),
+            missing: Vec::new(),
+        }
+    }
+
     /// Times a work once.
     pub(super) fn time(
         &mut self,
@@ -34,8 +47,7 @@ impl Results {
     ) -> Result<(), Error> {
         let start = Instant::now();
         work()?;
-        self.add(case, who, "ms", milliseconds(start.elapsed()));
-        Ok(())
+        self.add(case, who, "ms", milliseconds(start.elapsed()))
     }
 
     /// Adds a figure.
@@ -45,7 +57,7 @@ impl Results {
         who: &'static str,
         unit: &'static str,
         sample: f64,
-    ) {
+    ) -> Result<(), Error> {
         let known = self
             .measures
             .iter_mut()
@@ -59,57 +71,64 @@ impl Results {
                 samples: vec![sample],
             }),
         }
+        self.write()
     }
 
     /// Says that somebody was not measured, and why.
-    pub(super) fn not_measured(&mut self, who: &'static str, why: String) {
+    pub(super) fn not_measured(&mut self, who: &'static str, why: String) -> Result<(), Error> {
         self.missing.push((who, why));
+        self.write()
     }
 
-    /// Shows medians, and what they are of those of `imagespec`; writes all as JSON.
-    pub(super) fn publish(self, name: &str, bytecode: bool, path: &Path) -> Result<(), Error> {
+    /// Shows medians, and how many times those of `imagespec` they are.
+    pub(super) fn show(&self) {
         report::heading("medians; in brackets, how many times that of `imagespec`");
-        let mut rows = Vec::new();
         for measure in &self.measures {
-            let median = median(&measure.samples);
-            let ours = self
-                .measures
-                .iter()
-                .find(|other| (other.case, other.who) == (measure.case, "imagespec"))
-                .map(|ours| self::median(&ours.samples));
-            let times = ours
-                .filter(|ours| measure.who != "imagespec" && *ours > 0.0)
-                .map(|ours| median / ours);
+            let times = self.times(measure);
             let shown = times.map_or(String::new(), |times| format!("  ({times:.1})"));
             report::note(&format!(
-                "{:<36} {:<20} {median:>11.1} {}{shown}",
-                measure.case, measure.who, measure.unit
+                "{:<36} {:<20} {:>11.1} {}{shown}",
+                measure.case,
+                measure.who,
+                median(&measure.samples),
+                measure.unit
             ));
-            rows.push(json!({
-                "case": measure.case,
-                "who": measure.who,
-                "unit": measure.unit,
-                "median": median,
-                "times": times,
-                "samples": measure.samples,
-            }));
         }
         for (who, why) in &self.missing {
             report::note(&format!("{who}: not measured: {why}"));
         }
-        let missing: Vec<Value> = self
-            .missing
+        report::note(&format!("all samples: {}", self.path.display()));
+    }
+
+    /// How many times the median of `imagespec` in the same case a median is.
+    fn times(&self, measure: &Measure) -> Option<f64> {
+        let ours = self
+            .measures
             .iter()
-            .map(|(who, why)| json!({"who": who, "why": why}))
-            .collect();
-        let document = json!({
-            "spec": name,
-            "bytecode": bytecode,
-            "cores": std::thread::available_parallelism().map_or(1, usize::from),
-            "measures": rows,
-            "not_measured": missing,
+            .find(|other| (other.case, other.who) == (measure.case, "imagespec"))?;
+        let ours = median(&ours.samples);
+        (measure.who != "imagespec" && ours > 0.0).then(|| median(&measure.samples) / ours)
+    }
+
+    fn write(&self) -> Result<(), Error> {
+        let measures = self.measures.iter().map(|measure| {
+            json!({
+                "case": measure.case,
+                "who": measure.who,
+                "unit": measure.unit,
+                "median": median(&measure.samples),
+                "times": self.times(measure),
+                "samples": measure.samples,
+            })
         });
-        fs_err::write(path, format!("{document:#}\n"))?;
+        let missing = self.missing.iter();
+        let missing = missing.map(|(who, why)| json!({"who": who, "why": why}));
+        let document = json!({
+            "run": self.facts,
+            "measures": measures.collect::<Vec<_>>(),
+            "not_measured": missing.collect::<Vec<_>>(),
+        });
+        fs_err::write(&self.path, format!("{document:#}\n"))?;
         Ok(())
     }
 }
@@ -132,6 +151,23 @@ fn median(samples: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_measured_is_kept_although_more_was_to_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.json");
+        let mut results = Results::new(json!({"date": "today"}), path.clone());
+        results.add("a", "imagespec", "ms", 2.0).unwrap();
+        results.add("a", "other", "ms", 5.0).unwrap();
+        results
+            .not_measured("third", "it is not here".to_owned())
+            .unwrap();
+        let written: Value = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(written["run"]["date"], "today");
+        assert_eq!(written["measures"][1]["times"], 2.5);
+        assert_eq!(written["measures"][0]["times"], Value::Null);
+        assert_eq!(written["not_measured"][0]["who"], "third");
+    }
 
     #[test]
     fn the_median_is_the_middle_one() {

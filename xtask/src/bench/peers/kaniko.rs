@@ -47,6 +47,7 @@ impl Builder for Kaniko {
                 "--destination",
             ])
             .arg(&context.reference)
+            .silent()
             .run()
     }
 
