@@ -1,13 +1,30 @@
 //! The entry under which the builder is known, and what it says of itself.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use imagespec_core::builder::{Availability, Builder, BuilderConfig, BuiltImage, CapabilitySet};
-use imagespec_core::context::{BuildContext, Output};
-use imagespec_core::error::BuildError;
-use imagespec_core::plan::BuildPlan;
+use imagespec_core::builder::{
+    Availability, Builder, BuilderConfig, BuiltImage, Capability, CapabilitySet,
+};
+use imagespec_core::context::{BuildContext, Compression, Output};
+use imagespec_core::digest::Digest;
+use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_core::host::Host;
+use imagespec_core::mask::Mask;
+use imagespec_core::plan::{Base, BuildPlan};
+use imagespec_core::platform::Platform;
 use imagespec_core::registry::BuilderEntry;
+use imagespec_oci::Engine;
+use imagespec_oci::credentials::Credentials;
+use imagespec_oci::engine::{EngineError, EngineVersion};
+use imagespec_oci::images::ImageStore;
+
+use crate::buildkit::{Offer, Order, solve};
+use crate::deliver;
+use crate::lower::{Lowered, lower};
+use crate::options::{OPTIONS, Options};
+use crate::told::Told;
 
 /// How the builder presents itself.
 pub const ENTRY: BuilderEntry = BuilderEntry {
@@ -15,56 +32,251 @@ pub const ENTRY: BuilderEntry = BuilderEntry {
     aliases: &["local", "docker"],
     summary: "a container engine of this machine",
     fallback: Some("native"),
-    options: &[],
+    base_maker: Some("native"),
+    options: OPTIONS,
     create,
 };
 
 imagespec_core::register_builder!(ENTRY);
 
-/// The builder. It drives no engine in this version, says so when it is probed, and can do nothing, so that
-/// `native` takes over wherever the builder was not asked for by flag.
-#[derive(Debug)]
-pub struct Engine(());
+/// The oldest API whose engines have a `BuildKit` with secrets: that of Docker 20.10.
+const OLDEST: (u32, u32) = (1, 41);
 
-const REASON: &str = "this version drives no container engine";
-const HINT: &str = "leave the builder open, or choose `--builder native`, which needs no engine";
+/// The builder.
+#[derive(Debug)]
+pub struct Local {
+    pub(crate) host: Host,
+    pub(crate) options: Options,
+    pub(crate) store: ImageStore,
+}
 
 fn create(config: BuilderConfig<'_>) -> Result<Arc<dyn Builder>, BuildError> {
-    match config.options.keys().next() {
-        None => Ok(Arc::new(Engine(()))),
-        Some(option) => Err(BuildError::input(format!(
-            "builder `default` has no option: `{option}`"
-        ))
-        .field("builder_options")),
+    Ok(Arc::new(Local {
+        host: config.host.clone(),
+        options: Options::read(config.options)?,
+        store: ImageStore::open(&config.host.cache_dir),
+    }))
+}
+
+/// Why an engine cannot build, if it cannot, and what helps.
+fn unable(engine: &EngineVersion) -> Option<(String, &'static str)> {
+    let EngineVersion { name, version, api } = engine;
+    if *name == "Podman" {
+        let reason = format!("{name} {version} has no BuildKit");
+        return Some((reason, "name a Docker engine in `DOCKER_HOST`"));
+    }
+    let number = api.split_once('.');
+    let number = number.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    if number.is_none_or(|number: (u32, u32)| number < OLDEST) {
+        let reason = format!("{name} {version} is older than 20.10");
+        return Some((reason, "install a newer Docker engine"));
+    }
+    None
+}
+
+impl Local {
+    pub(crate) fn engine(&self) -> Result<Engine, EngineError> {
+        Engine::new(&self.host)
+    }
+
+    async fn make(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<BuiltImage, BuildError> {
+        if cx.settings.compression() == Compression::Zstd {
+            let message = "the engine compresses as it likes: `--compression zstd`";
+            return Err(BuildError::input(message)
+                .field("compression")
+                .hint("leave it out, or choose `--builder native`, which can"));
+        }
+        let engine = self.engine()?;
+        let Lowered {
+            file,
+            tree,
+            doorman,
+            secrets,
+            proxies,
+        } = lower(
+            &self.host,
+            &self.options.archive,
+            plan,
+            cx,
+            &base(plan, cx)?,
+        )
+        .await?;
+        let offer = Offer {
+            tree: Arc::new(tree),
+            secrets,
+            credentials: Credentials::new(&self.host),
+            shared: Digest::of(cx.destination.repository()).hex(),
+        };
+        let mut told = Told::new(cx.progress, &file.instructions, Mask::of(cx.secrets));
+        let order = self.order(plan, cx, proxies);
+        let solved = {
+            let solved = solve(engine.endpoint(), offer, order, |status| told.take(status));
+            let serve = doorman.serve(cx.files);
+            tokio::pin!(solved, serve);
+            // The session holds the other end as long as there is somebody to serve.
+            tokio::select! {
+                solved = &mut solved => solved,
+                () = &mut serve => solved.await,
+            }
+        };
+        if let Err(status) = solved {
+            return Err(told.failure(&status));
+        }
+        deliver::deliver(self, plan, cx).await
+    }
+
+    fn order(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+        proxies: Vec<(String, String)>,
+    ) -> Order {
+        let mut options = HashMap::from([("filename".to_owned(), "Dockerfile".to_owned())]);
+        let platform = plan.platforms.first().map(Platform::to_string);
+        options.extend(platform.map(|platform| ("platform".to_owned(), platform)));
+        if cx.settings.pull && matches!(plan.base, Base::Reference { .. }) {
+            options.insert("image-resolve-mode".to_owned(), "pull".to_owned());
+        }
+        if let Some(network) = self.options.network {
+            options.insert("force-network-mode".to_owned(), network.to_owned());
+        }
+        for (name, value) in &cx.settings.labels {
+            options.insert(format!("label:{name}"), value.clone());
+        }
+        for (name, value) in proxies {
+            options.insert(format!("build-arg:{name}"), value);
+        }
+        let host = self.options.network == Some("host");
+        let names = deliver::references(cx).join(",");
+        Order {
+            options,
+            entitlements: host.then(|| "network.host".to_owned()).into_iter().collect(),
+            exporter: ("moby", HashMap::from([("name".to_owned(), names)])),
+            cache_from: self.options.cache_from.clone(),
+            cache_to: self.options.cache_to.clone(),
+        }
+    }
+}
+
+/// What stands for the base, in the engine's words.
+fn base(plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<String, BuildError> {
+    match (&plan.base, cx.base) {
+        (Base::Reference { reference }, _) => Ok(reference.clone()),
+        (_, Some(base)) => Ok(base.reference.clone()),
+        (_, None) => Err(BuildError::failed("the image starts from nothing that is there")
+            .field("base_image")),
     }
 }
 
 #[async_trait]
-impl Builder for Engine {
+impl Builder for Local {
     fn capabilities(&self) -> CapabilitySet {
-        CapabilitySet::new()
+        CapabilitySet::from([
+            Capability::BaseDebian,
+            Capability::BaseImage,
+            Capability::BaseReference,
+            Capability::PythonExec,
+            Capability::AptPackages,
+            Capability::PythonPackages,
+            Capability::RuntimePackages,
+            Capability::Run,
+            Capability::Secrets,
+            Capability::OutputPush,
+            Capability::OutputStore,
+            Capability::OutputDocker,
+            Capability::OutputOciDir,
+            Capability::OutputTar,
+        ])
     }
 
     async fn probe(&self) -> Availability {
-        Availability::Missing {
-            reason: REASON.to_owned(),
-            hint: HINT.to_owned(),
+        let found = async {
+            let engine = self.engine()?;
+            let version = engine.version().await?;
+            Ok::<_, EngineError>((version, engine))
+        };
+        match found.await {
+            Ok((version, engine)) => {
+                let place = format!("`{}`, {}", engine.address(), engine.endpoint().source());
+                match unable(&version) {
+                    Some((reason, hint)) => Availability::Missing {
+                        reason: format!("{reason} (at {place})"),
+                        hint: hint.to_owned(),
+                    },
+                    None => Availability::Ready {
+                        detail: format!("{} {} at {place}", version.name, version.version),
+                    },
+                }
+            }
+            Err(error) => {
+                let error = BuildError::from(error);
+                Availability::Missing {
+                    reason: error.message,
+                    hint: error.hints.join("; "),
+                }
+            }
         }
     }
 
     async fn find(
         &self,
-        _: &BuildPlan,
-        _: &BuildContext<'_>,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
     ) -> Result<Option<BuiltImage>, BuildError> {
-        Err(BuildError::unavailable(REASON).hint(HINT))
+        deliver::find(self, plan, cx).await
     }
 
-    async fn build(&self, _: &BuildPlan, _: &BuildContext<'_>) -> Result<BuiltImage, BuildError> {
-        Err(BuildError::unavailable(REASON).hint(HINT))
+    async fn tag(&self, image: &BuiltImage, cx: &BuildContext<'_>) -> Result<(), BuildError> {
+        deliver::tag(self, image, cx).await
+    }
+
+    async fn build(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<BuiltImage, BuildError> {
+        let built = cx.cancel.run_until_cancelled(self.make(plan, cx)).await;
+        match built.unwrap_or_else(|| Err(BuildError::interrupted())) {
+            // An engine that hears of it first says that it was cancelled.
+            Err(error) if cx.cancel.is_cancelled() && error.kind != ErrorKind::Interrupted => {
+                Err(BuildError::interrupted())
+            }
+            built => built,
+        }
+    }
+
+    fn base_output(&self, _: &Output) -> Option<Output> {
+        Some(Output::Docker)
     }
 
     fn local_output(&self) -> Output {
         Output::Docker
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(name: &'static str, version: &str, api: &str) -> EngineVersion {
+        EngineVersion {
+            name,
+            version: version.to_owned(),
+            api: api.to_owned(),
+        }
+    }
+
+    #[test]
+    fn engines_since_docker_20_10_can_build() {
+        assert_eq!(unable(&engine("Docker", "20.10.24", "1.41")), None);
+        assert_eq!(unable(&engine("Docker", "29.1.0", "1.52")), None);
+        let (reason, _) = unable(&engine("Docker", "19.03.1", "1.40")).expect("too old");
+        assert_eq!(reason, "Docker 19.03.1 is older than 20.10");
+        let (reason, _) = unable(&engine("Podman", "4.3.1", "1.41")).expect("no BuildKit");
+        assert_eq!(reason, "Podman 4.3.1 has no BuildKit");
     }
 }

@@ -1,5 +1,12 @@
-//! The `default` builder: a container engine of this machine.
+//! The `default` builder: a container engine of this machine, driven over its API.
 
 mod backend;
+mod buildkit;
+mod caches;
+mod deliver;
+mod lower;
+mod options;
+mod told;
+mod tree;
 
-pub use backend::{ENTRY, Engine};
+pub use backend::{ENTRY, Local};

@@ -1,6 +1,5 @@
 //! The entry under which the builder is known, and what it says of itself.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -28,12 +27,10 @@ pub const ENTRY: BuilderEntry = BuilderEntry {
     aliases: &[],
     summary: "embedded: no daemon, no root, nothing installed",
     fallback: None,
+    base_maker: None,
     options: &[
-        (
-            "debian_mirror",
-            "URL of the Debian archive to use instead of the machine's",
-        ),
-        ("debian_keyring", "file of the keys that sign that archive"),
+        ArchiveOptions::OPTIONS[0],
+        ArchiveOptions::OPTIONS[1],
         limits::OPTIONS[0],
         limits::OPTIONS[1],
         limits::OPTIONS[2],
@@ -68,30 +65,18 @@ fn read_options(options: &Map<String, Value>) -> Result<(ArchiveOptions, Limits)
     let mut archive = ArchiveOptions::default();
     let mut limits = limits::defaults();
     for (name, value) in options {
-        let wrong = |expected: &str| {
-            BuildError::input(format!(
-                "option `{name}` of builder `native`: expected {expected}: `{value}`"
-            ))
-            .field("builder_options")
-        };
+        let wrong = |expected: &str| ENTRY.wrong_option(name, expected, value);
         if let Some(set) = limits::set(&mut limits, name, value) {
             set.map_err(wrong)?;
             continue;
         }
-        match (name.as_str(), value.as_str()) {
-            ("debian_mirror", Some(url)) => {
-                archive.mirror = Some(url.parse().map_err(|_| wrong("a URL"))?);
+        let text = value.as_str().ok_or_else(|| wrong("a text"));
+        match archive.set(name, text.as_deref().unwrap_or_default()) {
+            Some(set) => {
+                text?;
+                set.map_err(wrong)?;
             }
-            ("debian_keyring", Some(path)) => archive.keyring = Some(PathBuf::from(path)),
-            ("debian_mirror" | "debian_keyring", None) => return Err(wrong("a text")),
-            _ => {
-                let known: Vec<_> = ENTRY.options.iter().map(|(name, _)| *name).collect();
-                return Err(
-                    BuildError::input(format!("builder `native` has no option: `{name}`"))
-                        .field("builder_options")
-                        .hint(format!("known options: {}", known.join(", "))),
-                );
-            }
+            None => return Err(ENTRY.unknown_option(name)),
         }
     }
     Ok((archive, limits))

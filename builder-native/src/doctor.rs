@@ -219,7 +219,8 @@ async fn engine(host: &Host) -> Finding {
     let found = async {
         let engine = Engine::new(host)?;
         let version = engine.version().await?;
-        Ok(format!("version {version} at `{}`", engine.address()))
+        let place = engine.endpoint();
+        Ok(format!("{version} at `{place}`, {}", place.source()))
     };
     let finding = Finding::of(
         "engine",

@@ -26,7 +26,6 @@ mod python;
 mod recipe;
 mod reference;
 mod run;
-mod secrets;
 mod sources;
 mod workshop;
 

@@ -12,6 +12,7 @@ use imagespec_oci::cache::Layer;
 use imagespec_oci::images::ImageStore;
 use imagespec_oci::layer::LayerWriter;
 use imagespec_oci::store::BlobWriter;
+use imagespec_python::index::{Loan, network};
 use imagespec_python::uv::Uv;
 use imagespec_sandbox::{Job, Mount, Snapshots, Tier, changes, run};
 use indexmap::IndexMap;
@@ -19,7 +20,7 @@ use indexmap::IndexMap;
 use crate::assemble::{Assembly, Draft};
 use crate::limits::exceeded;
 use crate::lists::{KEYS, Lent};
-use crate::machine::{AUTHORITIES, Loan, network, program};
+use crate::machine::{AUTHORITIES, program};
 use crate::recipe::{LazyLayer, Recipe};
 
 /// Where `uv` and `pip` are while commands run.
@@ -117,7 +118,7 @@ impl Assembly<'_> {
             env: lent,
             mut mounts,
             mut withheld,
-        } = network(host);
+        } = network(host, Path::new(AUTHORITIES));
         let lists = match suite {
             Some(suite) => self.archive()?.lists(suite, Path::new(KEYS))?,
             None => Lists::default(),

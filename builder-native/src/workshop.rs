@@ -9,8 +9,9 @@ use futures::future::{BoxFuture, FutureExt as _};
 use imagespec_core::contract::{DEFAULT_PATH, MTIME};
 use imagespec_core::error::BuildError;
 use imagespec_core::event::BuildEvent;
+use imagespec_core::mask::Mask;
 use imagespec_core::platform::Platform;
-use imagespec_python::index::{Settings, redacted};
+use imagespec_python::index::{Settings, indexes, redacted};
 use imagespec_python::lock::{CHECKOUTS, Order, Workshop};
 use imagespec_python::uv::Uv;
 use imagespec_sandbox::{Job, Mount, remove_tree, run};
@@ -18,9 +19,8 @@ use tempfile::TempDir;
 
 use crate::assemble::{Assembly, Draft, environment};
 use crate::limits::exceeded;
-use crate::machine::indexes;
+use crate::machine::AUTHORITIES;
 use crate::run::{TOOLS, has_shell};
-use crate::secrets::Mask;
 
 /// Where results are left.
 pub(crate) const RESULTS: &str = "/tmp/imagespec/out";
@@ -78,7 +78,7 @@ impl Assembly<'_> {
             .tempdir_in(&host.cache_dir)
             .map_err(|error| unusable(&error))?;
         let uv = Uv::find(host).await?;
-        let loan = indexes(task.settings);
+        let loan = indexes(task.settings, Path::new(AUTHORITIES));
         let mut mounts = loan.mounts;
         mounts.push((uv.path().to_owned(), Path::new(TOOLS).join("uv")));
         mounts.extend(task.mounts);

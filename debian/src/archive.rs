@@ -47,6 +47,35 @@ impl Default for ArchiveOptions {
     }
 }
 
+impl ArchiveOptions {
+    /// Options of builders that say where to look, each with what it means.
+    pub const OPTIONS: [(&str, &str); 2] = [
+        (
+            "debian_mirror",
+            "URL of the Debian archive to use instead of the machine's",
+        ),
+        ("debian_keyring", "file of the keys that sign that archive"),
+    ];
+
+    /// Sets one of [`Self::OPTIONS`]; `None` if it is none of them. An error is what was expected.
+    pub fn set(&mut self, name: &str, value: &str) -> Option<Result<(), &'static str>> {
+        match name {
+            "debian_mirror" => Some(match value.parse() {
+                Ok(url) => {
+                    self.mirror = Some(url);
+                    Ok(())
+                }
+                Err(_) => Err("a URL"),
+            }),
+            "debian_keyring" => {
+                self.keyring = Some(value.into());
+                Some(Ok(()))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A Debian archive, as this machine reaches it.
 #[derive(Debug, Clone)]
 pub struct Archive {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::context::BuildContext;
+use crate::context::{BuildContext, Output};
 use crate::digest::Digest;
 use crate::error::BuildError;
 use crate::host::Host;
@@ -53,10 +53,17 @@ pub trait Builder: fmt::Debug + Send + Sync {
         .hint("leave out `--tag`, or build the image again with `--force`"))
     }
 
-    /// Where images go when nobody says: [`Output::Push`](crate::context::Output::Push) with a registry is
+    /// Where this builder wants our own base before it builds a plan that starts from it and goes to `output`, where
+    /// it cannot make that base: another builder makes it, and [`BuildContext::base`] is then what came of it.
+    fn base_output(&self, output: &Output) -> Option<Output> {
+        let _ = output;
+        None
+    }
+
+    /// Where images go when nobody says: [`Output::Push`] with a registry is
     /// decided before; this is for images without one.
-    fn local_output(&self) -> crate::context::Output {
-        crate::context::Output::Store
+    fn local_output(&self) -> Output {
+        Output::Store
     }
 }
 

@@ -21,7 +21,8 @@ pub struct BuildContext<'a> {
     pub destination: &'a Destination,
     /// The files the plan names.
     pub files: &'a dyn ContextFiles,
-    /// The image the plan starts from, where that is another image built before this one.
+    /// The image the plan starts from, where that is another image built before this one, or our own base for a
+    /// builder that cannot make it.
     pub base: Option<&'a BuiltImage>,
     /// Secret files for the installation of packages.
     pub secrets: &'a [SecretMount],

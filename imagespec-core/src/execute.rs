@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
@@ -14,10 +14,14 @@ use crate::builder::{Availability, Builder, BuiltImage, Capability};
 use crate::context::{BuildContext, BuildSettings, ContextFiles, Destination, Output, SecretMount};
 use crate::digest::Digest;
 use crate::error::{BuildError, ErrorKind};
-use crate::event::{BuildEvent, EventSink, Progress};
+use crate::event::{BuildEvent, EventSink, Progress, Silent};
 use crate::login::IndexLogins;
-use crate::plan::BuildPlan;
+use crate::plan::{Base, BuildPlan};
 
+/// How much of a digest is in the tag of our own base, in hexadecimal digits: 128 bits.
+const OWN_BASE_TAG: usize = 32;
+/// Name of our own base where another builder starts from it.
+const OWN_BASE: &str = "imagespec-base";
 /// How long a builder may take to clean up after it was asked to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -46,6 +50,8 @@ pub struct Job {
     pub builder: Candidate,
     /// Who builds it where that one cannot work here.
     pub fallback: Option<Candidate>,
+    /// Who makes our own base for a builder that cannot.
+    pub base_maker: Option<Candidate>,
     /// Index of the job whose image this one starts from.
     pub base: Option<usize>,
 }
@@ -116,6 +122,7 @@ pub async fn execute(
         chosen: choose(jobs, sink).await,
         same: same(jobs),
         cells: jobs.iter().map(|_| OnceCell::new()).collect(),
+        bases: Mutex::default(),
     };
     if let Some(refused) = run.chosen.iter().find_map(|chosen| chosen.as_ref().err()) {
         let refused = refused.clone();
@@ -256,7 +263,11 @@ struct Run<'a> {
     chosen: Vec<Result<Candidate, BuildError>>,
     same: Vec<usize>,
     cells: Vec<OnceCell<Result<Outcome, BuildError>>>,
+    /// Our own bases, as other builders make them: each once.
+    bases: Mutex<HashMap<(Digest, Output, Option<String>), Arc<BaseCell>>>,
 }
+
+type BaseCell = OnceCell<Result<BuiltImage, BuildError>>;
 
 impl Run<'_> {
     fn result(&self, index: usize) -> BoxFuture<'_, Result<Outcome, BuildError>> {
@@ -351,11 +362,92 @@ impl Run<'_> {
             builder: candidate.name.to_owned(),
             reference,
         });
+        let own = match candidate.builder.base_output(&output) {
+            Some(place) if matches!(job.plan.base, Base::Debian { .. }) => {
+                Some(self.own_base(job, &cx, place).await?)
+            }
+            _ => None,
+        };
+        let cx = BuildContext {
+            base: own.as_ref().or(base),
+            ..cx
+        };
         candidate
             .builder
             .build(&job.plan, &cx)
             .await
             .map(Outcome::Done)
+    }
+
+    /// Our own base, made by another builder and brought where this one starts from it.
+    async fn own_base(
+        &self,
+        job: &Job,
+        cx: &BuildContext<'_>,
+        place: Output,
+    ) -> Result<BuiltImage, BuildError> {
+        let maker = job.base_maker.as_ref().ok_or_else(|| {
+            let message = "no builder of this program makes a base image";
+            BuildError::input(message).field("base_image").hint("name a `base_image`")
+        })?;
+        let plan = job.plan.base_only();
+        let registry = match place {
+            Output::Push => job.destination.registry.clone(),
+            _ => None,
+        };
+        let key = (plan.digest(), place.clone(), registry.clone());
+        let cell = {
+            let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(bases.entry(key).or_default())
+        };
+        let make = async {
+            let builder = &maker.builder;
+            let settings = BuildSettings {
+                labels: std::collections::BTreeMap::new(),
+                force: false,
+                ..job.settings.clone()
+            };
+            let named = |registry: Option<String>, tag: String| Destination {
+                registry,
+                pull_registry: None,
+                name: OWN_BASE.to_owned(),
+                tag,
+                extra_tags: Vec::new(),
+            };
+            let here = named(None, plan.digest().hex());
+            let kept = BuildContext {
+                output: &Output::Store,
+                destination: &here,
+                base: None,
+                secrets: &[],
+                settings: &settings,
+                cancel: cx.cancel.clone(),
+                ..*cx
+            };
+            // Built even where it is there: Debian's packages may be newer. That is cheap where they are not.
+            let made = builder.build(&plan, &kept).await?;
+            let tag = made.digest.map_or_else(|| here.tag.clone(), |digest| digest.hex());
+            let tag = tag.chars().take(OWN_BASE_TAG).collect();
+            let destination = named(registry, tag);
+            // All but the last step is done, and was told of.
+            let step = cx.progress.step(OWN_BASE, "bring the base to where the image is built");
+            let there = BuildContext {
+                progress: Progress::new(&job.target, &Silent),
+                output: &place,
+                destination: &destination,
+                cancel: cx.cancel.clone(),
+                ..kept
+            };
+            let found = builder.find(&plan, &there).await?;
+            let is_there = found.is_some();
+            let image = match found {
+                Some(found) => found,
+                None => builder.build(&plan, &there).await?,
+            };
+            step.finish(is_there, image.reference.clone());
+            Ok(image)
+        };
+        cell.get_or_init(|| make).await.clone()
     }
 
     fn would_build(&self, index: usize) -> Outcome {

@@ -246,6 +246,33 @@ impl BuildPlan {
         (python_of_suite(suite) != Some(wanted)).then_some(wanted)
     }
 
+    /// The plan of what this one starts from and nothing else: the base, its interpreter and an empty virtual
+    /// environment.
+    #[must_use]
+    pub fn base_only(&self) -> Self {
+        Self {
+            format: self.format,
+            platforms: self.platforms.clone(),
+            base: self.base.clone(),
+            python: self.python.clone(),
+            steps: vec![Step::PythonPackages {
+                requirements: None,
+                packages: Vec::new(),
+                index: PackageIndex::default(),
+            }],
+            entrypoint: None,
+            env: IndexMap::new(),
+            runtime_packages: Vec::new(),
+            helper_images: BTreeMap::new(),
+            cuda: None,
+            cudnn: None,
+            registry_config: None,
+            files: BTreeMap::new(),
+            image_id: None,
+            lock: None,
+        }
+    }
+
     /// What `_F_IMG_ID` is set to.
     pub fn image_id(&self) -> String {
         self.image_id.clone().unwrap_or_else(|| self.digest().hex())

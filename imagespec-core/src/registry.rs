@@ -17,10 +17,42 @@ pub struct BuilderEntry {
     pub summary: &'static str,
     /// The builder that takes over where this one cannot work and was not asked for by flag.
     pub fallback: Option<&'static str>,
+    /// The builder that makes our own base for this one: see
+    /// [`Builder::base_output`](crate::builder::Builder::base_output).
+    pub base_maker: Option<&'static str>,
     /// The names of its options, each with what it means.
     pub options: &'static [(&'static str, &'static str)],
     /// Makes the builder.
     pub create: BuilderFactory,
+}
+
+impl BuilderEntry {
+    /// The error of an option that the builder does not know.
+    pub fn unknown_option(&self, option: &str) -> BuildError {
+        let known: Vec<_> = self.options.iter().map(|(name, _)| *name).collect();
+        let known = match known.as_slice() {
+            [] => "it has none".to_owned(),
+            known => format!("known options: {}", known.join(", ")),
+        };
+        let message = format!("builder `{}` has no option: `{option}`", self.name);
+        BuildError::input(message)
+            .field("builder_options")
+            .hint(known)
+    }
+
+    /// The error of an option whose value is not what is expected.
+    pub fn wrong_option(
+        &self,
+        option: &str,
+        expected: &str,
+        value: &serde_json::Value,
+    ) -> BuildError {
+        BuildError::input(format!(
+            "option `{option}` of builder `{}`: expected {expected}: `{value}`",
+            self.name
+        ))
+        .field("builder_options")
+    }
 }
 
 /// A submitted entry. Only [`register_builder!`](crate::register_builder) makes these.

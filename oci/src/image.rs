@@ -168,32 +168,43 @@ impl Image {
     /// The image of a manifest, or of an index's manifest for `platform`.
     pub fn read(store: &BlobStore, digest: &Digest, platform: &Platform) -> io::Result<Self> {
         let manifest = Manifest::read(store, digest, platform)?;
-        let configuration: Configuration =
-            serde_json::from_slice(&store.read(&manifest.config.digest, DOCUMENT_LIMIT)?)?;
-        let invalid = |problem| invalid(problem, digest);
-        if configuration.rootfs.diff_ids.len() != manifest.layers.len() {
-            return Err(invalid("the image has not as many layers as diff ids"));
+        let config = store.read(&manifest.config.digest, DOCUMENT_LIMIT)?;
+        let mut image = Self::of_config(&config, digest)?;
+        if image.layers.len() != manifest.layers.len() {
+            return Err(invalid(
+                "the image has not as many layers as diff ids",
+                digest,
+            ));
         }
+        for (layer, descriptor) in image.layers.iter_mut().zip(manifest.layers) {
+            layer.digest = descriptor.digest;
+            layer.size = descriptor.size;
+            layer.media_type = descriptor.media_type;
+        }
+        image.annotations = manifest.annotations;
+        Ok(image)
+    }
+
+    /// What a configuration says, which nothing but the diff ids of the layers is: their blobs are another's to know.
+    /// `digest` is that of the image, for messages.
+    pub(crate) fn of_config(config: &[u8], digest: &Digest) -> io::Result<Self> {
+        let configuration: Configuration = serde_json::from_slice(config)?;
         let mut made = configuration
             .history
             .into_iter()
             .filter(|history| !history.empty_layer);
-        let annotations = manifest.annotations;
-        let layers = manifest
-            .layers
-            .into_iter()
-            .zip(configuration.rootfs.diff_ids)
-            .map(|(layer, diff_id)| Layer {
-                digest: layer.digest,
-                diff_id,
-                size: layer.size,
-                uncompressed_size: 0,
-                media_type: layer.media_type,
-                created_by: made
-                    .next()
-                    .and_then(|history| history.created_by)
-                    .unwrap_or_default(),
-            });
+        let layers = configuration.rootfs.diff_ids.into_iter();
+        let layers = layers.map(|diff_id| Layer {
+            digest: diff_id,
+            diff_id,
+            size: 0,
+            uncompressed_size: 0,
+            media_type: String::new(),
+            created_by: made
+                .next()
+                .and_then(|history| history.created_by)
+                .unwrap_or_default(),
+        });
         let layers = layers.collect();
         let platform = PlatformObject {
             architecture: configuration.architecture,
@@ -202,12 +213,12 @@ impl Image {
         };
         let platform = platform
             .platform()
-            .ok_or_else(|| invalid("the image has an unknown platform"))?;
+            .ok_or_else(|| invalid("the image has an unknown platform", digest))?;
         Ok(Self {
             platform,
             runtime: configuration.config,
             layers,
-            annotations,
+            annotations: BTreeMap::new(),
         })
     }
 }

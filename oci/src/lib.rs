@@ -13,6 +13,7 @@ pub mod lock;
 mod manifest;
 pub mod reference;
 pub mod registry;
+pub mod saved;
 pub mod store;
 pub mod tree;
 mod unused;

@@ -8,6 +8,7 @@ use std::process::{Output, Stdio};
 use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
+use imagespec_core::platform::Platform;
 use tokio::process::Command;
 
 use crate::index::redacted;
@@ -41,7 +42,26 @@ impl Uv {
         }
         let path = cached(host);
         if !path.is_file() {
-            fetch(host, &path).await?;
+            fetch(host, &path, None).await?;
+        }
+        Ok(Self { path })
+    }
+
+    /// The pinned uv that runs on any Linux of a platform, whatever its C library: for containers. Fetched now if it
+    /// is not cached.
+    pub async fn portable(host: &Host, platform: &Platform) -> Result<Self, BuildError> {
+        let architecture = match platform.architecture.as_str() {
+            "amd64" => "x86_64",
+            "arm64" => "aarch64",
+            other => {
+                let message = format!("there is no uv for the architecture `{other}`");
+                return Err(BuildError::input(message).field("platform"));
+            }
+        };
+        let path = cached(host).with_file_name(format!("uv-{VERSION}-musl-{architecture}"));
+        if !path.is_file() {
+            let tag = format!("musllinux_1_1_{architecture}");
+            fetch(host, &path, Some(&tag)).await?;
         }
         Ok(Self { path })
     }
@@ -121,8 +141,9 @@ async fn new_enough(path: &Path) -> bool {
     found.is_some_and(|found| Some(found) >= numbers(VERSION))
 }
 
-/// Downloads the pinned wheel with pip, which checks its digest, and takes the program out of it.
-async fn fetch(host: &Host, to: &Path) -> Result<(), BuildError> {
+/// Downloads the pinned wheel with pip, which checks its digest, and takes the program out of it. The wheel is for
+/// this machine, or for a platform as wheels name it.
+async fn fetch(host: &Host, to: &Path, platform: Option<&str>) -> Result<(), BuildError> {
     let failed = |error: &std::io::Error| {
         BuildError::failed("cannot install uv into the cache").caused_by(error)
     };
@@ -160,6 +181,7 @@ async fn fetch(host: &Host, to: &Path) -> Result<(), BuildError> {
             "--dest",
             "wheels",
         ])
+        .args(platform.map(|platform| format!("--platform={platform}")))
         .current_dir(work.path())
         .env_clear()
         .envs(&host.variables)

@@ -125,8 +125,14 @@ impl Planner<'_> {
         for (key, value) in &self.args.options {
             builder_options.insert(key.clone(), Value::String(value.clone()));
         }
-        let fallback = self.registry.get(&name)?.fallback;
-        let fallback = fallback.filter(|_| self.may_fall_back && !by_flag);
+        let entry = *self.registry.get(&name)?;
+        let fallback = entry.fallback.filter(|_| self.may_fall_back && !by_flag);
+        let linked = |name: &&str| self.registry.get(name).is_ok();
+        let base_maker = entry.base_maker.filter(linked);
+        let other = |planner: &mut Self, name: Option<&str>| {
+            name.map(|name| planner.other(name, &builder_options))
+                .transpose()
+        };
         let job = Job {
             target: target.name,
             plan,
@@ -137,9 +143,8 @@ impl Planner<'_> {
             secrets,
             logins,
             settings: self.settings.clone(),
-            fallback: fallback
-                .map(|name| self.fallback(name, &builder_options))
-                .transpose()?,
+            fallback: other(self, fallback)?,
+            base_maker: other(self, base_maker)?,
             builder: self.candidate(&name, builder_options)?,
             base,
         };
@@ -147,8 +152,8 @@ impl Planner<'_> {
         Ok(self.jobs.len() - 1)
     }
 
-    /// Whoever takes over. Options are one builder's: this one gets those it knows.
-    fn fallback(
+    /// Whoever takes over or helps. Options are one builder's: this one gets those it knows.
+    fn other(
         &mut self,
         name: &str,
         options: &Map<String, Value>,

@@ -1,5 +1,6 @@
 //! What a declaration means: from spec to plan, over real files.
 
+mod dockerfile;
 mod errors;
 mod ignore;
 mod logins;

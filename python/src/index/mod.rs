@@ -2,11 +2,13 @@
 
 mod arguments;
 mod credentials;
+mod loan;
 mod settings;
 
 pub(crate) use arguments::arguments;
 pub(crate) use credentials::{Credentials, expanded, percent_decoded};
 pub use imagespec_core::login::redacted;
+pub use loan::{Loan, indexes, network};
 pub use settings::{Settings, logins_with};
 
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ mod tags;
 mod workshop;
 
 pub use poetry::normalised;
-pub use resolve::{LockRequest, lock};
+pub use resolve::{LockRequest, lock, pins};
 pub use said::build_error;
 pub use source::{LockedSource, Origin};
 pub use tags::Target;

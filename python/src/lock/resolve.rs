@@ -1,7 +1,7 @@
 //! Resolution, which is uv's job.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use imagespec_core::context::{ContextFiles, SecretMount};
 use imagespec_core::digest::{Digest, Framed};
@@ -62,36 +62,77 @@ pub async fn lock(host: &Host, request: LockRequest<'_>) -> Result<(Lock, bool),
     {
         return Ok((lock, true));
     }
-    let io = |error: std::io::Error| unreadable(&error);
-    fs_err::create_dir_all(&host.cache_dir).map_err(io)?;
-    let work = tempfile::Builder::new()
-        .prefix(".resolve-")
-        .tempdir_in(&host.cache_dir)
-        .map_err(io)?;
-    for (path, entry) in request
-        .entries
-        .range("python/".to_owned()..)
-        .take_while(|(path, _)| path.starts_with("python/"))
-    {
-        if let ContextEntry::File { .. } = entry {
-            let target = work.path().join(path);
-            fs_err::create_dir_all(target.parent().unwrap_or(work.path())).map_err(io)?;
-            fs_err::write(target, request.files.read(path).map_err(io)?).map_err(io)?;
-        }
-    }
-    let folder = work.path().join("python");
-    fs_err::create_dir_all(&folder).map_err(io)?;
-    let resolver = Resolver {
-        host,
-        uv: Uv::find(host).await?,
-        settings,
-        checkouts: Checkouts::default(),
-        folder: &folder,
-        request,
-    };
-    let lock = resolver.lock().await?;
-    cache::put(host, &key, &lock).map_err(io)?;
+    let work = Work::new(host, &request)?;
+    let lock = work.resolver(host, request, settings).await?.lock().await?;
+    cache::put(host, &key, &lock).map_err(|error| unreadable(&error))?;
     Ok((lock, false))
+}
+
+/// The pins of a lock file, as a requirements file for an installer that is not here: with hashes, and with markers
+/// where the lock has them. Asks no index. The settings are those of the machine and the declaration, with the indexes
+/// that the lock itself names.
+pub async fn pins(
+    host: &Host,
+    request: LockRequest<'_>,
+) -> Result<(String, Settings), BuildError> {
+    let settings = Settings::of(host, request.index, request.logins)?;
+    let work = Work::new(host, &request)?;
+    let mut resolver = work.resolver(host, request, settings).await?;
+    let pinned = match request.requirements {
+        Some(file) => resolver.pinned(file).await?,
+        None => None,
+    };
+    Ok((pinned.unwrap_or_default(), resolver.settings))
+}
+
+/// A folder with the files of a request.
+struct Work {
+    _folder: tempfile::TempDir,
+    python: PathBuf,
+}
+
+impl Work {
+    fn new(host: &Host, request: &LockRequest<'_>) -> Result<Self, BuildError> {
+        let io = |error: std::io::Error| unreadable(&error);
+        fs_err::create_dir_all(&host.cache_dir).map_err(io)?;
+        let work = tempfile::Builder::new()
+            .prefix(".resolve-")
+            .tempdir_in(&host.cache_dir)
+            .map_err(io)?;
+        for (path, entry) in request
+            .entries
+            .range("python/".to_owned()..)
+            .take_while(|(path, _)| path.starts_with("python/"))
+        {
+            if let ContextEntry::File { .. } = entry {
+                let target = work.path().join(path);
+                fs_err::create_dir_all(target.parent().unwrap_or(work.path())).map_err(io)?;
+                fs_err::write(target, request.files.read(path).map_err(io)?).map_err(io)?;
+            }
+        }
+        let python = work.path().join("python");
+        fs_err::create_dir_all(&python).map_err(io)?;
+        Ok(Self {
+            _folder: work,
+            python,
+        })
+    }
+
+    async fn resolver<'a>(
+        &'a self,
+        host: &'a Host,
+        request: LockRequest<'a>,
+        settings: Settings,
+    ) -> Result<Resolver<'a>, BuildError> {
+        Ok(Resolver {
+            host,
+            uv: Uv::find(host).await?,
+            settings,
+            checkouts: Checkouts::default(),
+            folder: &self.python,
+            request,
+        })
+    }
 }
 
 impl LockRequest<'_> {
@@ -140,21 +181,13 @@ impl Resolver<'_> {
         let mut inputs = Vec::new();
         let mut pinned = None;
         if let Some(requirements) = self.request.requirements {
-            let name = requirements
-                .path
-                .strip_prefix("python/")
-                .unwrap_or(&requirements.path);
-            match requirements.kind {
-                RequirementsKind::RequirementsTxt | RequirementsKind::Pyproject => {
-                    inputs.push(name.to_owned());
-                }
-                RequirementsKind::UvLock => {
-                    if let Some(lock) = self.as_locked().await? {
-                        return Ok(lock);
-                    }
-                    pinned = Some(self.export().await?);
-                }
-                RequirementsKind::PoetryLock => pinned = Some(self.poetry(name)?),
+            let is_uv = requirements.kind == RequirementsKind::UvLock;
+            if is_uv && let Some(lock) = self.as_locked().await? {
+                return Ok(lock);
+            }
+            pinned = self.pinned(requirements).await?;
+            if pinned.is_none() {
+                inputs.push(name(requirements).to_owned());
             }
         }
         let Some(pinned) = pinned else {
@@ -178,6 +211,15 @@ impl Resolver<'_> {
         let inputs = [PINNED.to_owned()];
         self.link(&inputs).await?;
         self.choose(&inputs, true, &Hashes::of_lock(&pinned)).await
+    }
+
+    /// The pins of a lock file; `None` for files that pin nothing.
+    async fn pinned(&mut self, requirements: &Requirements) -> Result<Option<String>, BuildError> {
+        match requirements.kind {
+            RequirementsKind::RequirementsTxt | RequirementsKind::Pyproject => Ok(None),
+            RequirementsKind::UvLock => self.export().await.map(Some),
+            RequirementsKind::PoetryLock => self.poetry(name(requirements)).map(Some),
+        }
     }
 
     /// The lock of what `inputs` ask for.
@@ -399,6 +441,12 @@ impl Resolver<'_> {
     fn write(&self, name: &str, text: &str) -> Result<(), BuildError> {
         fs_err::write(self.folder.join(name), text).map_err(|error| unreadable(&error))
     }
+}
+
+/// The file's path below the folder of the files.
+fn name(requirements: &Requirements) -> &str {
+    let path = &requirements.path;
+    path.strip_prefix("python/").unwrap_or(path)
 }
 
 /// The arguments that have uv write the pins of a project's lock.

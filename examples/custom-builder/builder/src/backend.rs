@@ -18,6 +18,7 @@ pub const ENTRY: BuilderEntry = BuilderEntry {
     aliases: &[],
     summary: "builds nothing: the image is the base image",
     fallback: None,
+    base_maker: None,
     options: &[(
         "pinned",
         "refuse a base image without a digest: true or false",

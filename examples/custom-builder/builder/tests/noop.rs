@@ -86,6 +86,7 @@ async fn build(
             builder,
         },
         fallback: None,
+        base_maker: None,
         base: None,
         push: true,
     };

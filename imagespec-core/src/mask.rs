@@ -1,6 +1,6 @@
-//! Secrets of a declaration: shown to nobody.
+//! Secrets of a declaration: hidden in what builds print.
 
-use imagespec_core::context::SecretMount;
+use crate::context::SecretMount;
 
 /// The largest secret whose words are looked for in what is printed, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -10,14 +10,21 @@ const SHORTEST: usize = 8;
 const MASKED: &str = "********";
 
 /// Hides words of secrets in what builds print.
-#[derive(Default)]
-pub(crate) struct Mask {
+#[derive(Clone, Default)]
+pub struct Mask {
     /// The longest first.
     words: Vec<String>,
 }
 
+impl std::fmt::Debug for Mask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mask").finish_non_exhaustive()
+    }
+}
+
 impl Mask {
-    pub(crate) fn of(secrets: &[SecretMount]) -> Self {
+    /// Hides the words of secret files; what cannot be read hides nothing.
+    pub fn of(secrets: &[SecretMount]) -> Self {
         let mut words: Vec<String> = Vec::new();
         for secret in secrets {
             let small = fs_err::metadata(&secret.source).is_ok_and(|file| file.len() <= LARGEST);
@@ -35,7 +42,7 @@ impl Mask {
     }
 
     /// `line` without secrets.
-    pub(crate) fn apply(&self, line: &str) -> String {
+    pub fn apply(&self, line: &str) -> String {
         let mut line = line.to_owned();
         for word in &self.words {
             if line.contains(word) {

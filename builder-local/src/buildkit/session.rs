@@ -1,0 +1,195 @@
+//! The session of a build: what an engine may ask this machine for while it builds, and nothing else.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
+use bollard_buildkit_proto::health::health_check_response::ServingStatus;
+use bollard_buildkit_proto::health::{
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+};
+use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::{
+    Secrets as SecretsService, SecretsServer,
+};
+use bollard_buildkit_proto::moby::buildkit::secrets::v1::{GetSecretRequest, GetSecretResponse};
+use bollard_buildkit_proto::moby::filesync::packet::file_sync_server::FileSyncServer;
+use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth, AuthServer};
+use bollard_buildkit_proto::moby::filesync::v1::{
+    CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse,
+    GetTokenAuthorityRequest, GetTokenAuthorityResponse, VerifyTokenAuthorityRequest,
+    VerifyTokenAuthorityResponse,
+};
+use hyper_util::rt::TokioIo;
+use imagespec_oci::credentials::{Credential, Credentials};
+use imagespec_oci::engine::Endpoint;
+use tokio::task::JoinHandle;
+use tonic::{Request, Response, Status};
+
+use super::connection::{Incoming, upgraded};
+use super::files::Files;
+use crate::tree::Tree;
+
+/// What a session offers, by the names that an engine is told.
+const METHODS: [&str; 4] = [
+    "/moby.filesync.v1.FileSync/DiffCopy",
+    "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+    "/moby.filesync.v1.Auth/Credentials",
+    "/grpc.health.v1.Health/Check",
+];
+/// Docker Hub, as an engine asks for its credentials.
+const DOCKER_HUB: &str = "registry-1.docker.io";
+
+/// What a session lends.
+pub(crate) struct Offer {
+    /// The build context.
+    pub(crate) tree: Arc<Tree>,
+    /// Secrets by name.
+    pub(crate) secrets: BTreeMap<String, Vec<u8>>,
+    /// Logins of registries.
+    pub(crate) credentials: Credentials,
+    /// The same for builds that are likely to have the same files.
+    pub(crate) shared: String,
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offer")
+            .field("secrets", &self.secrets.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A session that is open as long as this is.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: String,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Session {
+    pub(super) async fn open(endpoint: &Endpoint, id: String, offer: Offer) -> std::io::Result<Self> {
+        let mut headers = vec![
+            ("X-Docker-Expose-Session-Uuid", id.clone()),
+            ("X-Docker-Expose-Session-Name", "imagespec".to_owned()),
+            ("X-Docker-Expose-Session-Sharedkey", offer.shared),
+        ];
+        let methods = METHODS.map(|name| ("X-Docker-Expose-Session-Grpc-Method", name.to_owned()));
+        headers.extend(methods);
+        let connection = upgraded(endpoint, "/session", &headers).await?;
+        let incoming = Incoming(TokioIo::new(connection));
+        let files = Files { tree: offer.tree };
+        let router = tonic::transport::Server::builder()
+            .add_service(HealthServer::new(Alive))
+            .add_service(FileSyncServer::new(files))
+            .add_service(SecretsServer::new(Secrets(offer.secrets)))
+            .add_service(AuthServer::new(Logins(offer.credentials)));
+        let connections = tokio_stream::once(Ok::<_, std::io::Error>(incoming));
+        // What goes wrong with it fails the build, which knows more.
+        let server = tokio::spawn(async move {
+            let _ = router.serve_with_incoming(connections).await;
+        });
+        Ok(Self { id, server })
+    }
+}
+
+struct Secrets(BTreeMap<String, Vec<u8>>);
+
+#[async_trait::async_trait]
+impl SecretsService for Secrets {
+    async fn get_secret(
+        &self,
+        request: Request<GetSecretRequest>,
+    ) -> Result<Response<GetSecretResponse>, Status> {
+        match self.0.get(&request.into_inner().id) {
+            Some(data) => Ok(Response::new(GetSecretResponse { data: data.clone() })),
+            None => Err(Status::not_found("no secret of that name")),
+        }
+    }
+}
+
+struct Logins(Credentials);
+
+#[async_trait::async_trait]
+impl Auth for Logins {
+    async fn credentials(
+        &self,
+        request: Request<CredentialsRequest>,
+    ) -> Result<Response<CredentialsResponse>, Status> {
+        let host = request.into_inner().host;
+        let registry = match host.as_str() {
+            DOCKER_HUB => "docker.io",
+            host => host,
+        };
+        let found = self.0.find(registry, "").await;
+        let found = found.map_err(|error| Status::unavailable(error.to_string()))?;
+        let (username, secret) = match found {
+            Some(Credential::Basic { username, password }) => (username, password),
+            // Without a user, a secret is a refresh token.
+            Some(Credential::IdentityToken(token)) => (String::new(), token),
+            Some(Credential::RegistryToken(_)) | None => {
+                return Ok(Response::new(CredentialsResponse::default()));
+            }
+        };
+        let secret = secret.expose().to_owned();
+        Ok(Response::new(CredentialsResponse { username, secret }))
+    }
+
+    async fn fetch_token(
+        &self,
+        _: Request<FetchTokenRequest>,
+    ) -> Result<Response<FetchTokenResponse>, Status> {
+        Err(Status::unimplemented("ask for credentials"))
+    }
+
+    async fn get_token_authority(
+        &self,
+        _: Request<GetTokenAuthorityRequest>,
+    ) -> Result<Response<GetTokenAuthorityResponse>, Status> {
+        Err(Status::unimplemented("ask for credentials"))
+    }
+
+    async fn verify_token_authority(
+        &self,
+        _: Request<VerifyTokenAuthorityRequest>,
+    ) -> Result<Response<VerifyTokenAuthorityResponse>, Status> {
+        Err(Status::unimplemented("ask for credentials"))
+    }
+}
+
+/// Tells an engine that the session is there.
+struct Alive;
+
+type Watched =
+    Pin<Box<dyn tokio_stream::Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+#[async_trait::async_trait]
+impl Health for Alive {
+    type WatchStream = Watched;
+
+    async fn check(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let status = ServingStatus::Serving.into();
+        Ok(Response::new(HealthCheckResponse { status }))
+    }
+
+    async fn list(
+        &self,
+        _: Request<HealthListRequest>,
+    ) -> Result<Response<HealthListResponse>, Status> {
+        Err(Status::unimplemented("check it"))
+    }
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Watched>, Status> {
+        Err(Status::unimplemented("check it"))
+    }
+}

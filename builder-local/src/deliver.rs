@@ -1,0 +1,373 @@
+//! Images that the engine has: found, named, and brought where they should go.
+
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bollard::auth::DockerCredentials;
+use futures::TryStreamExt as _;
+use imagespec_core::builder::{BuiltImage, BuiltLayer};
+use imagespec_core::context::{BuildContext, Output};
+use imagespec_core::digest::Digest;
+use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_core::event::BuildEvent;
+use imagespec_core::plan::BuildPlan;
+use imagespec_core::platform::Platform;
+use imagespec_oci::credentials::{Credential, Credentials};
+use imagespec_oci::image::{Descriptor, Image};
+use imagespec_oci::images::ImageRecord;
+use imagespec_oci::registry::{Existing, Mounts, Pull};
+use imagespec_oci::{Reference, Registry, archive, layout, saved};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use crate::backend::{ENTRY, Local};
+
+/// Name of the step in which the engine pushes.
+const PUSH: &str = "push";
+
+/// The names of an image, the computed one first.
+pub(crate) fn references(cx: &BuildContext<'_>) -> Vec<String> {
+    let repository = cx.destination.repository();
+    let extra = cx.destination.extra_tags.iter();
+    let extra = extra.map(|tag| format!("{repository}:{tag}"));
+    std::iter::once(cx.destination.reference())
+        .chain(extra)
+        .collect()
+}
+
+/// The image of a name, where the output says that it should be. An engine keeps nothing of how an image was asked for
+/// but its labels: one that is asked for in a particular way is built, which costs little where it was built so before.
+pub(crate) async fn find(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+) -> Result<Option<BuiltImage>, BuildError> {
+    let reference = cx.destination.reference();
+    if cx.settings.is_particular() || cx.settings.pull {
+        return Ok(None);
+    }
+    match cx.output {
+        Output::Docker => {
+            let found = local.engine()?.find(&reference).await?;
+            Ok(found.map(|image| BuiltImage {
+                size: image.size,
+                ..built(reference, None, Vec::new(), false)
+            }))
+        }
+        Output::Push => {
+            let parsed = parse(&reference)?;
+            let registry = Registry::new(&local.host, &parsed.registry)?;
+            let blobs = local.store.blobs();
+            let found = registry.existing(&parsed, &plan.platforms, blobs).await?;
+            Ok(found.map(|Existing { digest, .. }| {
+                built(reference, Some(digest), Vec::new(), false)
+            }))
+        }
+        Output::Store => {
+            let found = local.store.find(&reference);
+            let found = found.map_err(|error| unwritten(&error))?;
+            Ok(found.map(|record| BuiltImage {
+                size: record.size,
+                ..built(reference, Some(record.descriptor.digest), Vec::new(), false)
+            }))
+        }
+        Output::OciDir(_) | Output::Tar(_) => Ok(None),
+    }
+}
+
+/// Gives an image that was found its further tags.
+pub(crate) async fn tag(
+    local: &Local,
+    image: &BuiltImage,
+    cx: &BuildContext<'_>,
+) -> Result<(), BuildError> {
+    let repository = cx.destination.repository();
+    let gone = || {
+        let message = format!("the image disappeared while it was tagged: `{}`", image.reference);
+        BuildError::failed(message).hint("try again: it is then built")
+    };
+    match cx.output {
+        Output::Docker => {
+            let engine = local.engine()?;
+            for tag in &cx.destination.extra_tags {
+                engine.tag(&image.reference, &repository, tag).await?;
+            }
+        }
+        Output::Push => {
+            let parsed = parse(&image.reference)?;
+            let registry = Registry::new(&local.host, &parsed.registry)?;
+            let digest = image.digest.ok_or_else(gone)?.to_string();
+            let manifest = registry.get_manifest(&parsed.repository, &digest).await?;
+            let (descriptor, bytes) = manifest.ok_or_else(gone)?;
+            for tag in &cx.destination.extra_tags {
+                let media_type = &descriptor.media_type;
+                registry
+                    .put_manifest(&parsed.repository, tag, media_type, bytes.clone())
+                    .await?;
+            }
+        }
+        Output::Store => {
+            let found = local.store.find(&image.reference);
+            let record = found.map_err(|error| unwritten(&error))?.ok_or_else(gone)?;
+            for tag in &cx.destination.extra_tags {
+                let record = ImageRecord {
+                    reference: format!("{repository}:{tag}"),
+                    ..record.clone()
+                };
+                local.store.tag(&record).map_err(|error| unwritten(&error))?;
+            }
+        }
+        // Always written, so never found.
+        Output::OciDir(_) | Output::Tar(_) => {}
+    }
+    Ok(())
+}
+
+/// Brings the image that the engine has just built where it should go.
+pub(crate) async fn deliver(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+) -> Result<BuiltImage, BuildError> {
+    let reference = cx.destination.reference();
+    match cx.output {
+        Output::Docker => {
+            let image = local.engine()?.find(&reference).await?;
+            Ok(BuiltImage {
+                size: image.map(|image| image.size).unwrap_or_default(),
+                ..built(reference, None, Vec::new(), true)
+            })
+        }
+        Output::Push => push(local, plan, cx).await,
+        Output::Store | Output::OciDir(_) | Output::Tar(_) => keep(local, plan, cx).await,
+    }
+}
+
+async fn push(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+) -> Result<BuiltImage, BuildError> {
+    let reference = cx.destination.reference();
+    let parsed = parse(&reference)?;
+    let login = login(local, &parsed).await?;
+    let title = format!("push to {}", parsed.registry);
+    let step = cx.progress.step(PUSH, title);
+    let engine = local.engine()?;
+    let repository = cx.destination.repository();
+    let moved = std::sync::Mutex::new(std::collections::HashMap::new());
+    let advance = |layer: &str, done: u64, total: Option<u64>| {
+        let Ok(mut moved) = moved.lock() else { return };
+        moved.insert(layer.to_owned(), (done, total.unwrap_or(done)));
+        let sum = moved.values().fold((0, 0), |sum: (u64, u64), layer| {
+            (sum.0 + layer.0, sum.1 + layer.1)
+        });
+        cx.progress.emit(BuildEvent::StepProgress {
+            step: PUSH.to_owned(),
+            done: sum.0,
+            total: Some(sum.1),
+        });
+    };
+    let extra = cx.destination.extra_tags.iter();
+    for tag in std::iter::once(&cx.destination.tag).chain(extra) {
+        let pushed = engine.push(&repository, tag, login.clone(), &advance).await;
+        pushed.map_err(|error| {
+            BuildError::from(error)
+                .hint(format!(
+                    "the engine pushes with your login: `docker login {}`",
+                    parsed.registry
+                ))
+                .hint("a registry without TLS must be among the engine's `insecure-registries`")
+        })?;
+    }
+    // What was pushed is what the registry says it has.
+    let registry = Registry::new(&local.host, &parsed.registry)?;
+    let blobs = local.store.blobs();
+    let found = registry.existing(&parsed, &[], blobs).await?;
+    let Some(Existing { digest, .. }) = found else {
+        let message = "the engine says that it pushed, and the registry does not have the image";
+        return Err(BuildError::failed(format!("{message}: `{reference}`")));
+    };
+    let layers = layers(local, plan, cx, &registry, &parsed, &digest).await?;
+    step.finish(false, digest.to_string());
+    Ok(built(reference, Some(digest), layers, true))
+}
+
+/// The layers of an image of a registry, as its documents tell of them.
+async fn layers(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+    registry: &Registry,
+    reference: &Reference,
+    digest: &Digest,
+) -> Result<Vec<BuiltLayer>, BuildError> {
+    let blobs = local.store.blobs();
+    let Some(platform) = plan.platforms.first() else {
+        return Ok(Vec::new());
+    };
+    let pull = Pull {
+        store: blobs,
+        reference,
+        platform,
+        layers: false,
+        mounts: &Mounts::open(local.host.cache_dir.join("registries")),
+        parallelism: 1,
+        progress: &|_| (),
+        cancel: &cx.cancel,
+    };
+    registry.pull_image(pull).await?;
+    let image = Image::read(blobs, digest, platform).map_err(|error| unwritten(&error))?;
+    Ok(told_of(image))
+}
+
+fn told_of(image: Image) -> Vec<BuiltLayer> {
+    let layer = |layer: imagespec_oci::cache::Layer| BuiltLayer {
+        digest: layer.digest,
+        diff_id: layer.diff_id,
+        size: layer.size,
+        created_by: layer.created_by,
+    };
+    image.layers.into_iter().map(layer).collect()
+}
+
+/// What the engine is told to push with. It keeps none of it.
+async fn login(
+    local: &Local,
+    reference: &Reference,
+) -> Result<Option<DockerCredentials>, BuildError> {
+    let credentials = Credentials::new(&local.host);
+    let found = credentials
+        .find(&reference.registry, &reference.repository)
+        .await;
+    let found = found.map_err(|error| {
+        BuildError::unavailable(format!(
+            "the credentials of the registry cannot be had: `{}`",
+            reference.registry
+        ))
+        .caused_by(&error)
+        .hint(format!("log in again: `docker login {}`", reference.registry))
+    })?;
+    let serveraddress = Some(reference.registry.clone());
+    Ok(found.map(|credential| match credential {
+        Credential::Basic { username, password } => DockerCredentials {
+            username: Some(username),
+            password: Some(password.expose().to_owned()),
+            serveraddress,
+            ..DockerCredentials::default()
+        },
+        Credential::IdentityToken(token) => DockerCredentials {
+            identitytoken: Some(token.expose().to_owned()),
+            serveraddress,
+            ..DockerCredentials::default()
+        },
+        Credential::RegistryToken(token) => DockerCredentials {
+            registrytoken: Some(token.expose().to_owned()),
+            serveraddress,
+            ..DockerCredentials::default()
+        },
+    }))
+}
+
+/// Takes the image out of the engine into the store, and from there where it should go.
+async fn keep(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+) -> Result<BuiltImage, BuildError> {
+    let store = local.store.clone();
+    let lock = tokio::task::spawn_blocking(move || store.lock_shared()).await;
+    let lock = lock.map_err(io::Error::other).and_then(|lock| lock);
+    let _lock = lock.map_err(|error| unwritten(&error))?;
+    let reference = cx.destination.reference();
+    let engine = local.engine()?;
+    let step = cx.progress.step("take", "take the image out of the engine");
+    let work = tempfile::Builder::new()
+        .prefix(".saved-")
+        .tempdir_in(&local.host.cache_dir)
+        .map_err(|error| unwritten(&error))?;
+    let bytes = engine.save(&reference)?.map_err(io::Error::other);
+    let bytes = SyncIoBridge::new(StreamReader::new(Box::pin(bytes)));
+    let blobs = local.store.blobs().clone();
+    let taken = tokio::task::spawn_blocking(move || saved::read(&blobs, bytes, work.path())).await;
+    let taken = taken.map_err(io::Error::other).and_then(|taken| taken);
+    let descriptor = taken.map_err(|error| {
+        BuildError::failed("cannot take the image out of the engine").caused_by(&error)
+    })?;
+    let platform = plan.platforms.first().cloned().unwrap_or_else(Platform::host);
+    let blobs = local.store.blobs();
+    let image = Image::read(blobs, &descriptor.digest, &platform);
+    let layers = told_of(image.map_err(|error| unwritten(&error))?);
+    let size = layers.iter().map(|layer| layer.size).sum();
+    step.finish(false, descriptor.digest.to_string());
+    write(local, plan, cx, &descriptor, &platform, size)?;
+    Ok(built(reference, Some(descriptor.digest), layers, true))
+}
+
+fn write(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+    image: &Descriptor,
+    platform: &Platform,
+    size: u64,
+) -> Result<(), BuildError> {
+    let references = references(cx);
+    let created = SystemTime::now().duration_since(UNIX_EPOCH);
+    for reference in &references {
+        let record = ImageRecord {
+            reference: reference.clone(),
+            descriptor: image.clone(),
+            platforms: plan.platforms.clone(),
+            size,
+            created: created.as_ref().map_or(0, std::time::Duration::as_secs),
+            builder: ENTRY.name.to_owned(),
+        };
+        local.store.tag(&record).map_err(|error| unwritten(&error))?;
+    }
+    let blobs = local.store.blobs();
+    let written = match cx.output {
+        Output::OciDir(folder) => layout::write(blobs, image, &references, folder),
+        Output::Tar(file) => archive::write(blobs, image, platform, &references, file),
+        _ => Ok(()),
+    };
+    written.map_err(|error| {
+        let message = format!("cannot write the output `{}`", cx.output);
+        let failed = BuildError::failed(message).field("output").caused_by(&error);
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => BuildError {
+                kind: ErrorKind::Input,
+                ..failed
+            }
+            .hint("name a folder that does not exist yet"),
+            _ => failed,
+        }
+    })
+}
+
+fn parse(reference: &str) -> Result<Reference, BuildError> {
+    reference
+        .parse()
+        .map_err(|error: imagespec_oci::ReferenceError| BuildError::from(error).field("registry"))
+}
+
+fn unwritten(error: &io::Error) -> BuildError {
+    BuildError::failed("cannot use the local store").caused_by(error)
+}
+
+fn built(
+    reference: String,
+    digest: Option<Digest>,
+    layers: Vec<BuiltLayer>,
+    built: bool,
+) -> BuiltImage {
+    BuiltImage {
+        reference,
+        digest,
+        builder: ENTRY.name.to_owned(),
+        built,
+        size: layers.iter().map(|layer| layer.size).sum(),
+        pushed_bytes: 0,
+        layers,
+        work: None,
+    }
+}

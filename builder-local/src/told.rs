@@ -1,0 +1,212 @@
+//! What an engine tells of a build, as a person who knows the spec would tell it.
+
+use std::collections::{HashMap, VecDeque};
+
+use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
+use imagespec_core::dockerfile::Instruction;
+use imagespec_core::error::BuildError;
+use imagespec_core::event::{Progress, StepProgress};
+use imagespec_core::mask::Mask;
+use tonic::{Code, Status};
+
+/// How many of a failed command's last lines are repeated.
+const LINES: usize = 40;
+/// How a program of ours says what is wrong with a declaration: then come a field and the problem.
+const OURS: &str = "imagespec: ";
+
+/// What is known of a build so far.
+#[derive(Debug)]
+pub(crate) struct Told<'a> {
+    progress: Progress<'a>,
+    instructions: &'a [Instruction],
+    mask: Mask,
+    vertices: HashMap<String, State<'a>>,
+}
+
+#[derive(Debug, Default)]
+struct State<'a> {
+    /// The instruction that the engine does here, counted from 0.
+    instruction: Option<usize>,
+    step: Option<StepProgress<'a>>,
+    is_over: bool,
+    error: Option<String>,
+    /// A line that is not whole yet.
+    partial: Vec<u8>,
+    last: VecDeque<String>,
+    /// Bytes done and in all, of each thing that moves.
+    bytes: HashMap<String, (u64, u64)>,
+}
+
+impl<'a> Told<'a> {
+    pub(crate) fn new(progress: Progress<'a>, instructions: &'a [Instruction], mask: Mask) -> Self {
+        Self {
+            progress,
+            instructions,
+            mask,
+            vertices: HashMap::new(),
+        }
+    }
+
+    /// Takes a status of the engine.
+    pub(crate) fn take(&mut self, status: StatusResponse) {
+        for vertex in &status.vertexes {
+            self.begin(vertex);
+        }
+        for moved in status.statuses {
+            let Some(state) = self.vertices.get_mut(&moved.vertex) else {
+                continue;
+            };
+            let number = |n: i64| u64::try_from(n).unwrap_or_default();
+            let bytes = (number(moved.current), number(moved.total));
+            state.bytes.insert(moved.id, bytes);
+            if let Some(step) = &state.step {
+                let sum = |pick: fn(&(u64, u64)) -> u64| state.bytes.values().map(pick).sum();
+                let (done, total): (u64, u64) = (sum(|bytes| bytes.0), sum(|bytes| bytes.1));
+                step.advance(done, Some(total).filter(|total| *total >= done));
+            }
+        }
+        for log in status.logs {
+            if let Some(state) = self.vertices.get_mut(&log.vertex) {
+                state.log(&log.msg, &self.mask);
+            }
+        }
+        // What a step did comes with its end.
+        for vertex in status.vertexes {
+            self.end(vertex);
+        }
+    }
+
+    fn begin(&mut self, vertex: &Vertex) {
+        let state = self.vertices.entry(vertex.digest.clone()).or_default();
+        if !state.is_over && state.step.is_none() && (vertex.started.is_some() || vertex.completed.is_some()) {
+            state.instruction = number(&vertex.name).filter(|at| *at < self.instructions.len());
+            let title = match state.instruction {
+                Some(at) => Some(self.instructions[at].title.clone()).filter(|title| !title.is_empty()),
+                None => title(&vertex.name).map(str::to_owned),
+            };
+            let id = match state.instruction {
+                Some(at) => format!("{}/{}", at + 1, self.instructions.len()),
+                None => vertex.name.clone(),
+            };
+            state.step = title.map(|title| self.progress.step(id, title));
+        }
+    }
+
+    fn end(&mut self, vertex: Vertex) {
+        let state = self.vertices.entry(vertex.digest).or_default();
+        if state.is_over {
+            return;
+        }
+        if !vertex.error.is_empty() {
+            state.error = Some(vertex.error);
+            state.is_over = true;
+        } else if vertex.completed.is_some() {
+            state.is_over = true;
+            state.flush(&self.mask);
+            if let Some(step) = state.step.take() {
+                let bytes: u64 = state.bytes.values().map(|bytes| bytes.0).sum();
+                let summary = match (vertex.cached, bytes) {
+                    (true, _) => "cached".to_owned(),
+                    (false, 0) => "done".to_owned(),
+                    (false, bytes) => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
+                };
+                step.finish(vertex.cached, summary);
+            }
+        }
+    }
+
+    /// Why the build failed, by the field that asked for what failed.
+    pub(crate) fn failure(mut self, status: &Status) -> BuildError {
+        let mut failed = self.vertices.values_mut();
+        let failed = failed.find(|state| state.error.is_some() && state.instruction.is_some());
+        let Some(state) = failed else {
+            return self.refusal(status);
+        };
+        state.flush(&self.mask);
+        let lines: Vec<_> = std::mem::take(&mut state.last).into();
+        let wrong = lines.iter().rev().find_map(|line| line.strip_prefix(OURS));
+        if let Some((field, problem)) = wrong.and_then(|wrong| wrong.split_once(": ")) {
+            return BuildError::input(problem).field(field);
+        }
+        let at = state.instruction.unwrap_or_default();
+        let Instruction { title, field } = &self.instructions[at];
+        let error = state.error.take().unwrap_or_default();
+        let exit = error.rsplit_once("exit code: ").map(|(_, code)| code.trim());
+        let message = match exit {
+            Some(code) => format!("cannot {title}: it ended with code {code}"),
+            None => format!("cannot {title}"),
+        };
+        let said = if lines.is_empty() {
+            self.mask.apply(&error)
+        } else {
+            lines.join("\n")
+        };
+        BuildError::failed(message)
+            .field(field.as_str())
+            .caused_by(&std::io::Error::other(said))
+    }
+
+    fn refusal(&self, status: &Status) -> BuildError {
+        let said = std::io::Error::other(self.mask.apply(status.message()));
+        match status.code() {
+            Code::Unavailable => {
+                BuildError::unavailable("the container engine was lost during the build")
+            }
+            _ => BuildError::failed("the container engine cannot build the image"),
+        }
+        .caused_by(&said)
+    }
+}
+
+impl State<'_> {
+    fn log(&mut self, bytes: &[u8], mask: &Mask) {
+        for byte in bytes {
+            match byte {
+                b'\n' => self.flush(mask),
+                // A terminal would write over it.
+                _ if self.partial.last() == Some(&b'\r') => {
+                    self.partial.clear();
+                    self.partial.push(*byte);
+                }
+                byte => self.partial.push(*byte),
+            }
+        }
+    }
+
+    fn flush(&mut self, mask: &Mask) {
+        let line = std::mem::take(&mut self.partial);
+        let line = String::from_utf8_lossy(&line);
+        let line = mask.apply(line.trim_end_matches('\r'));
+        if line.is_empty() {
+            return;
+        }
+        if let Some(step) = &self.step {
+            step.log(line.clone());
+        }
+        if self.last.len() == LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
+    }
+}
+
+/// The number of an instruction in what an engine calls it, `[2/7] RUN …`, counted from 0.
+fn number(name: &str) -> Option<usize> {
+    let (inside, _) = name.strip_prefix('[')?.split_once(']')?;
+    let (at, _) = inside.split_whitespace().last()?.split_once('/')?;
+    at.parse::<usize>().ok()?.checked_sub(1)
+}
+
+/// What a person is told of what the engine does beside the instructions.
+fn title(name: &str) -> Option<&'static str> {
+    match name {
+        "[internal] load build context" => Some("send files to the engine"),
+        "exporting to image" => Some("write the image"),
+        _ if name.starts_with("importing cache manifest") => Some("look for layers in caches"),
+        _ if name.starts_with("exporting cache") => Some("write layers to caches"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

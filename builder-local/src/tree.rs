@@ -1,0 +1,185 @@
+//! What an engine may read of this machine for a build: the files the plan names, and what the build is lent.
+
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use imagespec_core::context::ContextFiles;
+use imagespec_core::plan::ContextEntry;
+use tokio::sync::{mpsc, oneshot};
+
+/// Name of the Dockerfile in the context. No file of a plan has it: they are all in folders.
+pub(crate) const DOCKERFILE: &str = "Dockerfile";
+
+/// The build context: every path with all its parents, in the order in which a walk meets them.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    nodes: BTreeMap<Vec<String>, Node>,
+    opener: Opener,
+}
+
+/// One path of the context.
+#[derive(Debug, Clone)]
+pub(crate) enum Node {
+    Directory,
+    Symlink(String),
+    File(File),
+}
+
+/// A regular file.
+#[derive(Debug, Clone)]
+pub(crate) struct File {
+    pub(crate) size: u64,
+    pub(crate) executable: bool,
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    /// A file of the plan, by its path.
+    Planned(String),
+    Bytes(Arc<[u8]>),
+    Path(PathBuf),
+}
+
+type Opened = io::Result<Box<dyn Read + Send>>;
+
+/// Asks for the files of a plan, which only whoever builds it can open.
+type Opener = mpsc::UnboundedSender<(String, oneshot::Sender<Opened>)>;
+
+/// Opens the files of a plan for whoever asks.
+#[derive(Debug)]
+pub(crate) struct Doorman {
+    requests: mpsc::UnboundedReceiver<(String, oneshot::Sender<Opened>)>,
+}
+
+impl Doorman {
+    /// Serves until nobody can ask any more.
+    pub(crate) async fn serve(mut self, files: &dyn ContextFiles) {
+        while let Some((path, answer)) = self.requests.recv().await {
+            // Whoever asked may have gone.
+            let _ = answer.send(files.open(&path));
+        }
+    }
+}
+
+impl Tree {
+    /// The tree of a plan's files.
+    pub(crate) fn of(entries: &BTreeMap<String, ContextEntry>) -> (Self, Doorman) {
+        let (opener, requests) = mpsc::unbounded_channel();
+        let nodes = BTreeMap::new();
+        let mut tree = Self { nodes, opener };
+        for (path, entry) in entries {
+            let node = match entry {
+                ContextEntry::File {
+                    size, executable, ..
+                } => Node::File(File {
+                    size: *size,
+                    executable: *executable,
+                    content: Content::Planned(path.clone()),
+                }),
+                ContextEntry::Symlink { target } => Node::Symlink(target.clone()),
+                ContextEntry::Directory => Node::Directory,
+            };
+            tree.insert(path, node);
+        }
+        (tree, Doorman { requests })
+    }
+
+    /// Adds a file with a content.
+    pub(crate) fn add(&mut self, path: &str, content: &[u8], executable: bool) {
+        let file = File {
+            size: content.len() as u64,
+            executable,
+            content: Content::Bytes(content.into()),
+        };
+        self.insert(path, Node::File(file));
+    }
+
+    /// Adds a program of this machine.
+    pub(crate) fn add_program(&mut self, path: &str, program: PathBuf) -> io::Result<()> {
+        let file = File {
+            size: fs_err::metadata(&program)?.len(),
+            executable: true,
+            content: Content::Path(program),
+        };
+        self.insert(path, Node::File(file));
+        Ok(())
+    }
+
+    fn insert(&mut self, path: &str, node: Node) {
+        let parts: Vec<_> = path.split('/').map(str::to_owned).collect();
+        for length in 1..parts.len() {
+            let parent = self.nodes.entry(parts[..length].to_vec());
+            parent.or_insert(Node::Directory);
+        }
+        self.nodes.insert(parts, node);
+    }
+
+    /// The paths that an engine asks for, each with its parents; all where it names none.
+    pub(crate) fn select(&self, wanted: &[String]) -> Vec<(String, Node)> {
+        let wanted: Vec<Vec<&str>> = wanted
+            .iter()
+            .map(|path| path.trim_matches('/').split('/').collect())
+            .collect();
+        let counts = |path: &[String]| {
+            wanted.is_empty()
+                || wanted.iter().any(|wanted| {
+                    let length = wanted.len().min(path.len());
+                    wanted[..length].iter().eq(&path[..length])
+                })
+        };
+        let chosen = self.nodes.iter().filter(|(path, _)| counts(path));
+        chosen
+            .map(|(path, node)| (path.join("/"), node.clone()))
+            .collect()
+    }
+
+    /// Opens a file.
+    pub(crate) async fn open(&self, file: &File) -> Opened {
+        match &file.content {
+            Content::Bytes(bytes) => Ok(Box::new(Cursor::new(Arc::clone(bytes)))),
+            Content::Path(path) => Ok(Box::new(fs_err::File::open(path)?)),
+            Content::Planned(path) => {
+                let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the build is over");
+                let (answer, opened) = oneshot::channel();
+                let asked = self.opener.send((path.clone(), answer));
+                asked.map_err(|_| gone())?;
+                opened.await.map_err(|_| gone())?
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> Tree {
+        let (mut tree, _) = Tree::of(&BTreeMap::new());
+        for path in ["src/b", "src-x", "src/a/c", "Dockerfile"] {
+            tree.add(path, b"", false);
+        }
+        tree
+    }
+
+    fn paths(tree: &Tree, wanted: &[&str]) -> Vec<String> {
+        let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+        let chosen = tree.select(&wanted).into_iter();
+        chosen.map(|(path, _)| path).collect()
+    }
+
+    #[test]
+    fn a_folder_comes_before_what_is_in_it_and_what_is_in_it_before_its_sibling() {
+        let all = ["Dockerfile", "src", "src/a", "src/a/c", "src/b", "src-x"];
+        assert_eq!(paths(&tree(), &[]), all);
+    }
+
+    #[test]
+    fn what_is_asked_for_comes_with_its_parents() {
+        assert_eq!(paths(&tree(), &["src/a"]), ["src", "src/a", "src/a/c"]);
+        assert_eq!(paths(&tree(), &["Dockerfile", ".dockerignore"]), ["Dockerfile"]);
+        assert_eq!(paths(&tree(), &["/src-x"]), ["src-x"]);
+    }
+}

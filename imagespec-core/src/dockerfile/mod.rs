@@ -1,0 +1,452 @@
+//! A plan as a Dockerfile: the lowering for builders that leave the work to a container engine, and the way out for
+//! whoever wants one.
+//!
+//! It is written for the frontend that every engine since Docker 20.10 brings along: no `# syntax` line, which would
+//! have to be pulled, no here-documents, no linked copies. What the build is lent is mounted below [`LENT`], a folder
+//! of the container's own `/dev`, so that not even a mount point stays behind in a layer.
+
+mod prepare;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use indexmap::IndexMap;
+
+use crate::contract::{self, USER, USER_ID, VENV, WORKDIR};
+use crate::error::BuildError;
+use crate::plan::{Base, BuildPlan, PackageIndex, Requirements, RequirementsKind, Step};
+
+/// The folder of the build context that holds what the plan does not name.
+pub const TOOLS: &str = ".imagespec";
+/// Path in the context of uv, which the context needs for [`Dockerfile::needs_uv`].
+pub const UV: &str = ".imagespec/bin/uv";
+/// Path in the context of the requirements that a lock file was turned into.
+pub const PINNED: &str = ".imagespec/pinned.txt";
+/// Where the container finds what it is lent.
+pub const LENT: &str = "/dev/imagespec";
+
+/// Secrets of the build, by the names that the Dockerfile has for them. All may be missing.
+pub mod secret {
+    /// Shell commands that export where packages come from, logins included: for their installation alone.
+    pub const INDEX: &str = "imagespec-index";
+    /// Shell commands that export where packages come from, without logins: for everything else that runs.
+    pub const NETWORK: &str = "imagespec-network";
+    /// Authorities for TLS, found at `/dev/imagespec/ca.pem`.
+    pub const AUTHORITIES: &str = "imagespec-ca";
+    /// Logins in netrc's format, found at `/dev/imagespec/netrc`.
+    pub const NETRC: &str = "imagespec-netrc";
+    /// A configuration of uv, found at `/dev/imagespec/uv.toml`.
+    pub const CONFIGURATION: &str = "imagespec-uv";
+    /// An archive of apt's sources and keys, for each release of Debian: `apt.conf` and what it names, unpacked to
+    /// `/dev/imagespec/apt`.
+    pub const ARCHIVE: &str = "imagespec-apt";
+
+    /// The name of one of the declaration's own secrets.
+    pub fn declared(at: usize) -> String {
+        format!("imagespec-pip-{at}")
+    }
+}
+
+/// What a Dockerfile depends on beside the plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Lowering<'a> {
+    /// What stands for the plan's base after `FROM`.
+    pub base: &'a str,
+    /// Options of uv that the declaration's `pip_extra_args` come to.
+    pub options: &'a [String],
+    /// Whether Python packages are compiled to bytecode.
+    pub bytecode: bool,
+    /// Where the declaration's own secrets are found while Python packages are installed.
+    pub secrets: &'a [&'a Path],
+}
+
+/// A Dockerfile, and what its build context holds beside the plan's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dockerfile {
+    /// Its text.
+    pub text: String,
+    /// Its instructions that an engine counts, in order: `FROM` is the first.
+    pub instructions: Vec<Instruction>,
+    /// Small programs of the context, by path.
+    pub programs: BTreeMap<String, String>,
+    /// Whether the context needs [`UV`].
+    pub needs_uv: bool,
+    /// Whether the context needs [`PINNED`].
+    pub needs_pinned: bool,
+}
+
+/// An instruction as a person knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instruction {
+    /// What it does: `install Debian packages: curl git`. Empty where nobody cares.
+    pub title: String,
+    /// The field of the spec that asks for it.
+    pub field: String,
+}
+
+impl Dockerfile {
+    /// Lowers a plan of one platform.
+    pub fn of(plan: &BuildPlan, lowering: &Lowering<'_>) -> Result<Self, BuildError> {
+        let mut writer = Writer {
+            plan,
+            lowering,
+            file: Self {
+                text: String::new(),
+                instructions: Vec::new(),
+                programs: BTreeMap::new(),
+                needs_uv: false,
+                needs_pinned: false,
+            },
+        };
+        writer.write()?;
+        Ok(writer.file)
+    }
+}
+
+struct Writer<'a> {
+    plan: &'a BuildPlan,
+    lowering: &'a Lowering<'a>,
+    file: Dockerfile,
+}
+
+/// A program of the context that every shell reads first: what it is lent, as variables.
+const LEND: &str = "# Exports what the build is lent; nothing of it stays in a layer.
+for file in network index; do
+  if [ -f /dev/imagespec/$file ]; then . /dev/imagespec/$file; fi
+done
+if [ -f /dev/imagespec/ca.pem ]; then export SSL_CERT_FILE=/dev/imagespec/ca.pem; fi
+if [ -f /dev/imagespec/netrc ]; then export NETRC=/dev/imagespec/netrc; fi
+if [ -f /dev/imagespec/uv.toml ]; then export UV_CONFIG_FILE=/dev/imagespec/uv.toml; fi
+if [ -f /dev/imagespec/apt.tar ]; then
+  mkdir -p /dev/imagespec/apt
+  tar -xzf /dev/imagespec/apt.tar -C /dev/imagespec/apt
+  . /dev/imagespec/bin/archive
+fi
+export UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1
+";
+/// Decides whether apt takes the sources it is lent: those of the base count where it has some.
+const ARCHIVE: &str = "own=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -E '^(deb|URIs:)' || true)
+suite=$(. /etc/os-release 2>/dev/null && echo \"${VERSION_CODENAME:-}\" || true)
+if [ -z \"$own\" ] && [ -f \"/dev/imagespec/apt/$suite/apt.conf\" ]; then
+  export APT_CONFIG=\"/dev/imagespec/apt/$suite/apt.conf\"
+fi
+";
+const PIP: &str = "#!/bin/sh\nexec uv pip \"$@\"\n";
+
+impl Writer<'_> {
+    fn write(&mut self) -> Result<(), BuildError> {
+        let base = self.lowering.base;
+        if base.is_empty() || base.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            let message = format!("not a reference of an image: `{base}`");
+            return Err(BuildError::input(message).field("base_image"));
+        }
+        self.line(&format!("FROM {base}"));
+        self.count("start from", base, "base_image");
+        self.line("USER root");
+        if matches!(self.plan.base, Base::Reference { .. }) {
+            self.prepare();
+        }
+        let plan = self.plan;
+        let mut environment = Some(self.environment()?);
+        for step in &plan.steps {
+            if !matches!(
+                step,
+                Step::AptPackages { .. } | Step::PythonPackages { .. }
+            ) && let Some(environment) = environment.take()
+            {
+                self.line(&environment);
+            }
+            self.step(step)?;
+        }
+        if let Some(environment) = environment {
+            self.line(&environment);
+        }
+        // Last, as every change of the plan changes it.
+        let id = quoted("_F_IMG_ID", &plan.image_id())?;
+        self.line(&format!("ENV _F_IMG_ID={id}"));
+        self.line(&format!("WORKDIR {WORKDIR}"));
+        // Nothing that a person has to be told of.
+        self.count("", "", "name");
+        self.line(&format!("USER {USER}"));
+        if let Some(entrypoint) = &plan.entrypoint {
+            self.line(&format!("ENTRYPOINT {}", json(entrypoint)));
+            if entrypoint.is_empty() {
+                self.line("CMD []");
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &str) {
+        self.file.text.push_str(line);
+        self.file.text.push('\n');
+    }
+
+    fn count(&mut self, does: &str, what: &str, field: &str) {
+        self.file.instructions.push(Instruction {
+            title: format!("{does} {what}").trim().to_owned(),
+            field: field.to_owned(),
+        });
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), BuildError> {
+        match step {
+            Step::AptPackages { packages } => self.apt_packages(packages),
+            Step::PythonPackages {
+                requirements,
+                packages,
+                index,
+            } => self.python_packages(requirements.as_ref(), packages, index),
+            Step::Copy { field, from, to } => {
+                // Nothing to copy is no folder of the context.
+                if self.plan.entries(from).next().is_some() {
+                    let owner = format!("{USER_ID}:{USER_ID}");
+                    let paths = json(&[format!("{from}/"), format!("{to}/")]);
+                    self.line(&format!("COPY --chown={owner} {paths}"));
+                    self.count("copy files to", to, field);
+                }
+            }
+            Step::Run { commands } => {
+                for command in commands {
+                    self.command(command);
+                }
+            }
+            Step::CondaPackages { .. } => {
+                let message = format!("no Dockerfile is made for `{}`", step.field());
+                return Err(BuildError::input(message).field(step.field()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The environment, all but what changes with the plan.
+    fn environment(&self) -> Result<String, BuildError> {
+        const BASE_PATH: &str = "\u{1}";
+        let mut base = IndexMap::new();
+        let is_ours = matches!(self.plan.base, Base::Debian { .. });
+        if !is_ours {
+            base.insert("PATH".to_owned(), BASE_PATH.to_owned());
+        }
+        let mut env = contract::environment(self.plan, &base);
+        env.shift_remove("_F_IMG_ID");
+        let mut text = "ENV".to_owned();
+        for (name, value) in &env {
+            let declared = self.plan.env.contains_key(name);
+            let mut value = if declared {
+                quoted(name, value)?
+            } else {
+                quoted(name, value)?.replace(BASE_PATH, "$PATH")
+            };
+            if name == "LD_LIBRARY_PATH" && !declared && !is_ours {
+                value.insert_str(value.len() - 1, "${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}");
+            }
+            let _ = write!(text, " \\\n    {name}={value}");
+        }
+        Ok(text)
+    }
+
+    /// What every shell of the build mounts.
+    fn mounts(&mut self) -> Mounts {
+        let bin = format!("{TOOLS}/bin");
+        for (name, program) in [("lend", LEND), ("archive", ARCHIVE)] {
+            let path = format!("{bin}/{name}");
+            self.file.programs.insert(path, program.to_owned());
+        }
+        let mut mounts = Mounts::default();
+        mounts.bind(&bin, &format!("{LENT}/bin"));
+        // Read by users of many names: root, the image's, and those that apt and others make themselves.
+        mounts.public_secret(secret::NETWORK, &format!("{LENT}/network"));
+        mounts.public_secret(secret::AUTHORITIES, &format!("{LENT}/ca.pem"));
+        mounts
+    }
+
+    fn prepare(&mut self) {
+        let program = format!("{TOOLS}/bin/prepare");
+        self.file.programs.insert(program, prepare::PROGRAM.to_owned());
+        let mut mounts = Mounts::default();
+        mounts.bind(&format!("{TOOLS}/bin"), &format!("{LENT}/bin"));
+        let python = &self.plan.python;
+        let mut line = format!("RUN {mounts}sh {LENT}/bin/prepare");
+        for value in [&python.exec, &python.version] {
+            let _ = write!(line, " {}", shell(value.as_deref().unwrap_or_default()));
+        }
+        self.line(&line);
+        self.count("add", "the user and the virtual environment", "base_image");
+    }
+
+    fn apt_packages(&mut self, packages: &[String]) {
+        let mut mounts = self.mounts();
+        mounts.secret(secret::ARCHIVE, &format!("{LENT}/apt.tar"));
+        mounts.cache("apt", "/var/cache/apt", 0);
+        let names: Vec<_> = packages.iter().map(|name| shell(name)).collect();
+        self.line(&format!(
+            "RUN {mounts}set -e; . {LENT}/bin/lend; \\\n    \
+             export DEBIAN_FRONTEND=noninteractive; rm -f /etc/apt/apt.conf.d/docker-clean; \\\n    \
+             apt-get update --quiet=2; \\\n    \
+             apt-get install --quiet=2 -o=Dpkg::Use-Pty=0 --yes --no-install-recommends {}; \\\n    \
+             find /var/lib/apt/lists /var/log/apt -type f -delete; \\\n    \
+             rm -f /var/log/dpkg.log /var/log/alternatives.log /var/lib/dpkg/*-old /var/cache/debconf/*-old",
+            names.join(" ")
+        ));
+        self.count("install Debian packages:", &packages.join(" "), "apt_packages");
+    }
+
+    fn python_packages(
+        &mut self,
+        requirements: Option<&Requirements>,
+        packages: &[String],
+        _: &PackageIndex,
+    ) {
+        if requirements.is_none() && packages.is_empty() {
+            return;
+        }
+        self.file.needs_uv = true;
+        let mut mounts = self.mounts();
+        mounts.owned_secret(secret::INDEX, &format!("{LENT}/index"));
+        mounts.owned_secret(secret::NETRC, &format!("{LENT}/netrc"));
+        mounts.owned_secret(secret::CONFIGURATION, &format!("{LENT}/uv.toml"));
+        mounts.cache("uv", &format!("{LENT}/cache"), USER_ID);
+        for (at, target) in self.lowering.secrets.iter().enumerate() {
+            mounts.owned_secret(&secret::declared(at), &target.to_string_lossy());
+        }
+        let mut arguments = vec![format!("--python {VENV}/bin/python")];
+        if self.lowering.bytecode {
+            arguments.push("--compile-bytecode".to_owned());
+        }
+        arguments.extend(self.lowering.options.iter().map(|option| shell(option)));
+        let mut folder = WORKDIR.to_owned();
+        match requirements {
+            Some(file) if is_lock(file.kind) => {
+                self.file.needs_pinned = true;
+                mounts.bind(PINNED, &format!("{LENT}/pinned.txt"));
+                arguments.push(format!("--no-deps --requirement {LENT}/pinned.txt"));
+            }
+            Some(file) => {
+                mounts.bind("python", &format!("{LENT}/python"));
+                folder = format!("{LENT}/python");
+                let name = file.path.strip_prefix("python/").unwrap_or(&file.path);
+                arguments.push(format!("--requirement {}", shell(name)));
+            }
+            None => {}
+        }
+        arguments.extend(packages.iter().map(|package| shell(package)));
+        self.line(&format!("USER {USER}"));
+        self.line(&format!(
+            "RUN {mounts}set -e; . {LENT}/bin/lend; cd {}; \\\n    \
+             export HOME={} UV_CACHE_DIR={LENT}/cache PYC_INVALIDATION_MODE=UNCHECKED_HASH; \\\n    \
+             {LENT}/bin/uv pip install {}; \\\n    \
+             rm -f {VENV}/.lock",
+            shell(&folder),
+            contract::USER_HOME,
+            arguments.join(" \\\n        "),
+        ));
+        self.line("USER root");
+        let field = requirements.map_or("packages", |_| "requirements");
+        self.count("install", "Python packages", field);
+    }
+
+    fn command(&mut self, command: &str) {
+        self.file.needs_uv = true;
+        let pip = format!("{TOOLS}/bin/pip");
+        self.file.programs.insert(pip, PIP.to_owned());
+        let mut mounts = self.mounts();
+        mounts.secret(secret::ARCHIVE, &format!("{LENT}/apt.tar"));
+        let shell = format!(
+            ". {LENT}/bin/lend; cd {WORKDIR}; \
+             export PATH=\"$PATH:{LENT}/bin\" HOME=/root UV_PYTHON={VENV}/bin/python UV_NO_CACHE=1; \
+             exec /bin/bash -c \"$0\""
+        );
+        let words = ["/bin/sh", "-ec", &shell, command].map(str::to_owned);
+        self.line(&format!("RUN {mounts}{}", json(&words)));
+        let first = command.lines().next().unwrap_or_default();
+        let rest = if command.lines().count() > 1 { " …" } else { "" };
+        self.count("run", &format!("`{first}`{rest}"), "commands");
+    }
+}
+
+/// The mounts of one `RUN`.
+#[derive(Default)]
+struct Mounts(Vec<String>);
+
+impl Mounts {
+    fn bind(&mut self, source: &str, target: &str) {
+        self.0.push(format!("type=bind,source={source},target={target}"));
+    }
+
+    fn secret(&mut self, id: &str, target: &str) {
+        self.0.push(format!("type=secret,id={id},target={target}"));
+    }
+
+    /// A secret that everybody may read while it is there.
+    fn public_secret(&mut self, id: &str, target: &str) {
+        self.secret(id, target);
+        if let Some(mount) = self.0.last_mut() {
+            mount.push_str(",mode=0444");
+        }
+    }
+
+    /// A secret that the image's user may read.
+    fn owned_secret(&mut self, id: &str, target: &str) {
+        self.secret(id, target);
+        if let Some(mount) = self.0.last_mut() {
+            let _ = write!(mount, ",uid={USER_ID},gid={USER_ID}");
+        }
+    }
+
+    fn cache(&mut self, name: &str, target: &str, owner: u32) {
+        self.0.push(format!(
+            "type=cache,id=imagespec-{name},target={target},sharing=locked,uid={owner},gid={owner}"
+        ));
+    }
+}
+
+impl std::fmt::Display for Mounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for mount in &self.0 {
+            write!(f, "--mount={mount} \\\n    ")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file pins everything it leads to.
+pub const fn is_lock(kind: RequirementsKind) -> bool {
+    matches!(
+        kind,
+        RequirementsKind::UvLock | RequirementsKind::PoetryLock
+    )
+}
+
+/// A word of a shell.
+pub fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+fn json(words: &[String]) -> String {
+    serde_json::to_string(words).unwrap_or_default()
+}
+
+/// A value of `ENV`, in which nothing is expanded.
+fn quoted(name: &str, value: &str) -> Result<String, BuildError> {
+    if value.contains(['\n', '\r']) {
+        let message = format!("a Dockerfile cannot say a value of several lines: `{name}`");
+        return Err(BuildError::input(message)
+            .field("env")
+            .hint("builder `native` takes it: `--builder native`"));
+    }
+    let mut quoted = "\"".to_owned();
+    for c in value.chars() {
+        if "\\\"$".contains(c) {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    Ok(quoted)
+}
