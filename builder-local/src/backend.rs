@@ -154,7 +154,10 @@ impl Local {
         let names = deliver::references(cx).join(",");
         Order {
             options,
-            entitlements: host.then(|| "network.host".to_owned()).into_iter().collect(),
+            entitlements: host
+                .then(|| "network.host".to_owned())
+                .into_iter()
+                .collect(),
             exporter: ("moby", HashMap::from([("name".to_owned(), names)])),
             cache_from: self.options.cache_from.clone(),
             cache_to: self.options.cache_to.clone(),
@@ -167,8 +170,9 @@ fn base(plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<String, BuildError> {
     match (&plan.base, cx.base) {
         (Base::Reference { reference }, _) => Ok(reference.clone()),
         (_, Some(base)) => Ok(base.reference.clone()),
-        (_, None) => Err(BuildError::failed("the image starts from nothing that is there")
-            .field("base_image")),
+        (_, None) => Err(
+            BuildError::failed("the image starts from nothing that is there").field("base_image"),
+        ),
     }
 }
 

@@ -58,9 +58,8 @@ pub(crate) async fn find(
             let registry = Registry::new(&local.host, &parsed.registry)?;
             let blobs = local.store.blobs();
             let found = registry.existing(&parsed, &plan.platforms, blobs).await?;
-            Ok(found.map(|Existing { digest, .. }| {
-                built(reference, Some(digest), Vec::new(), false)
-            }))
+            Ok(found
+                .map(|Existing { digest, .. }| built(reference, Some(digest), Vec::new(), false)))
         }
         Output::Store => {
             let found = local.store.find(&reference);
@@ -82,7 +81,10 @@ pub(crate) async fn tag(
 ) -> Result<(), BuildError> {
     let repository = cx.destination.repository();
     let gone = || {
-        let message = format!("the image disappeared while it was tagged: `{}`", image.reference);
+        let message = format!(
+            "the image disappeared while it was tagged: `{}`",
+            image.reference
+        );
         BuildError::failed(message).hint("try again: it is then built")
     };
     match cx.output {
@@ -113,7 +115,10 @@ pub(crate) async fn tag(
                     reference: format!("{repository}:{tag}"),
                     ..record.clone()
                 };
-                local.store.tag(&record).map_err(|error| unwritten(&error))?;
+                local
+                    .store
+                    .tag(&record)
+                    .map_err(|error| unwritten(&error))?;
             }
         }
         // Always written, so never found.
@@ -245,7 +250,10 @@ async fn login(
             reference.registry
         ))
         .caused_by(&error)
-        .hint(format!("log in again: `docker login {}`", reference.registry))
+        .hint(format!(
+            "log in again: `docker login {}`",
+            reference.registry
+        ))
     })?;
     let serveraddress = Some(reference.registry.clone());
     Ok(found.map(|credential| match credential {
@@ -293,7 +301,11 @@ async fn keep(
     let descriptor = taken.map_err(|error| {
         BuildError::failed("cannot take the image out of the engine").caused_by(&error)
     })?;
-    let platform = plan.platforms.first().cloned().unwrap_or_else(Platform::host);
+    let platform = plan
+        .platforms
+        .first()
+        .cloned()
+        .unwrap_or_else(Platform::host);
     let blobs = local.store.blobs();
     let image = Image::read(blobs, &descriptor.digest, &platform);
     let layers = told_of(image.map_err(|error| unwritten(&error))?);
@@ -322,7 +334,10 @@ fn write(
             created: created.as_ref().map_or(0, std::time::Duration::as_secs),
             builder: ENTRY.name.to_owned(),
         };
-        local.store.tag(&record).map_err(|error| unwritten(&error))?;
+        local
+            .store
+            .tag(&record)
+            .map_err(|error| unwritten(&error))?;
     }
     let blobs = local.store.blobs();
     let written = match cx.output {
@@ -332,7 +347,9 @@ fn write(
     };
     written.map_err(|error| {
         let message = format!("cannot write the output `{}`", cx.output);
-        let failed = BuildError::failed(message).field("output").caused_by(&error);
+        let failed = BuildError::failed(message)
+            .field("output")
+            .caused_by(&error);
         match error.kind() {
             io::ErrorKind::AlreadyExists => BuildError {
                 kind: ErrorKind::Input,

@@ -55,7 +55,10 @@ pub(crate) async fn lower(
     base: &str,
 ) -> Result<Lowered, BuildError> {
     let python = python(host, plan, cx).await?;
-    let options = python.settings.iter().flat_map(|settings| &settings.options);
+    let options = python
+        .settings
+        .iter()
+        .flat_map(|settings| &settings.options);
     let options: Vec<_> = options.cloned().collect();
     let targets: Vec<&Path> = cx.secrets.iter().map(|secret| &*secret.target).collect();
     let lowering = Lowering {
@@ -71,7 +74,11 @@ pub(crate) async fn lower(
         tree.add(path, program.as_bytes(), true);
     }
     if file.needs_uv {
-        let platform = plan.platforms.first().cloned().unwrap_or_else(Platform::host);
+        let platform = plan
+            .platforms
+            .first()
+            .cloned()
+            .unwrap_or_else(Platform::host);
         let uv = Uv::portable(host, &platform).await?;
         let added = tree.add_program(UV, uv.path().to_owned());
         added.map_err(|error| BuildError::failed("cannot read uv").caused_by(&error))?;
@@ -84,7 +91,13 @@ pub(crate) async fn lower(
     let loan = network(host, &authorities);
     lend(cx, &mut secrets, secret::NETWORK, &loan, false)?;
     if let Some(settings) = &python.settings {
-        lend(cx, &mut secrets, secret::INDEX, &indexes(settings, &authorities), true)?;
+        lend(
+            cx,
+            &mut secrets,
+            secret::INDEX,
+            &indexes(settings, &authorities),
+            true,
+        )?;
         if let Some(netrc) = settings.lent_netrc() {
             secrets.insert(secret::NETRC.to_owned(), netrc.as_bytes().to_vec());
         }
@@ -96,12 +109,18 @@ pub(crate) async fn lower(
         let content = read(&declared.source).map_err(|error| error.field("pip_secret_mounts"))?;
         secrets.insert(secret::declared(at), content);
     }
-    if let Some(sources) = sources(host, archive, plan, secrets.contains_key(secret::AUTHORITIES))? {
+    if let Some(sources) = sources(
+        host,
+        archive,
+        plan,
+        secrets.contains_key(secret::AUTHORITIES),
+    )? {
         secrets.insert(secret::ARCHIVE.to_owned(), sources);
     }
     for (name, content) in &secrets {
         if content.len() > LARGEST {
-            let message = format!("an engine takes no secret of more than {LARGEST} bytes: `{name}`");
+            let message =
+                format!("an engine takes no secret of more than {LARGEST} bytes: `{name}`");
             return Err(BuildError::input(message));
         }
     }
@@ -184,9 +203,11 @@ fn minor(plan: &BuildPlan) -> Result<u32, BuildError> {
     };
     let minor = version.and_then(|version| version.split('.').nth(1)?.parse().ok());
     minor.ok_or_else(|| {
-        BuildError::input("a lock file is read for a version of Python, and that of the base is not known")
-            .field("python_version")
-            .hint("say which Python the base has: `python_version = \"3.12\"`")
+        BuildError::input(
+            "a lock file is read for a version of Python, and that of the base is not known",
+        )
+        .field("python_version")
+        .hint("say which Python the base has: `python_version = \"3.12\"`")
     })
 }
 
@@ -278,7 +299,8 @@ fn sources(
         tar.add(&format!("{suite}/apt.conf"), settings.as_bytes())
             .map_err(packed)?;
         let sources = format!("{suite}/sources/imagespec.sources");
-        tar.add(&sources, lists.sources.as_bytes()).map_err(packed)?;
+        tar.add(&sources, lists.sources.as_bytes())
+            .map_err(packed)?;
         for (name, key) in &lists.keyrings {
             tar.add(&format!("{suite}/{name}"), key).map_err(packed)?;
         }
@@ -309,7 +331,9 @@ impl Packed {
         header.set_size(0);
         if let Some(known) = self.known.get(content) {
             header.set_entry_type(tar::EntryType::Symlink);
-            return self.tar.append_link(&mut header, path, format!("{LENT}/apt/{known}"));
+            return self
+                .tar
+                .append_link(&mut header, path, format!("{LENT}/apt/{known}"));
         }
         header.set_size(content.len() as u64);
         self.tar.append_data(&mut header, path, content)?;

@@ -111,9 +111,15 @@ mod tests {
         assert_eq!(names, ["registry.example/cache", "registry.example/other"]);
         assert_eq!(options.cache_to[0].r#type, "inline");
         for (wrong, said) in [
-            (json!({"network": "bridge"}), "option `network` of builder `default`"),
+            (
+                json!({"network": "bridge"}),
+                "option `network` of builder `default`",
+            ),
             (json!({"cache_from": [1]}), "expected texts such as"),
-            (json!({"cache_to": "type=local,dest=x"}), "`inline` or `registry`"),
+            (
+                json!({"cache_to": "type=local,dest=x"}),
+                "`inline` or `registry`",
+            ),
             (json!({"debian_mirror": 1}), "expected a text"),
             (json!({"netwrok": "host"}), "has no option: `netwrok`"),
         ] {

@@ -1,6 +1,7 @@
 //! What an engine tells of a build, as a person who knows the spec would tell it.
 
 use std::collections::{HashMap, VecDeque};
+use std::error::Error as _;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 use imagespec_core::dockerfile::Instruction;
@@ -78,10 +79,15 @@ impl<'a> Told<'a> {
 
     fn begin(&mut self, vertex: &Vertex) {
         let state = self.vertices.entry(vertex.digest.clone()).or_default();
-        if !state.is_over && state.step.is_none() && (vertex.started.is_some() || vertex.completed.is_some()) {
+        if !state.is_over
+            && state.step.is_none()
+            && (vertex.started.is_some() || vertex.completed.is_some())
+        {
             state.instruction = number(&vertex.name).filter(|at| *at < self.instructions.len());
             let title = match state.instruction {
-                Some(at) => Some(self.instructions[at].title.clone()).filter(|title| !title.is_empty()),
+                Some(at) => {
+                    Some(self.instructions[at].title.clone()).filter(|title| !title.is_empty())
+                }
                 None => title(&vertex.name).map(str::to_owned),
             };
             let id = match state.instruction {
@@ -131,7 +137,9 @@ impl<'a> Told<'a> {
         let at = state.instruction.unwrap_or_default();
         let Instruction { title, field } = &self.instructions[at];
         let error = state.error.take().unwrap_or_default();
-        let exit = error.rsplit_once("exit code: ").map(|(_, code)| code.trim());
+        let exit = error
+            .rsplit_once("exit code: ")
+            .map(|(_, code)| code.trim());
         let message = match exit {
             Some(code) => format!("cannot {title}: it ended with code {code}"),
             None => format!("cannot {title}"),
@@ -148,11 +156,13 @@ impl<'a> Told<'a> {
 
     fn refusal(&self, status: &Status) -> BuildError {
         let said = std::io::Error::other(self.mask.apply(status.message()));
-        match status.code() {
-            Code::Unavailable => {
-                BuildError::unavailable("the container engine was lost during the build")
-            }
-            _ => BuildError::failed("the container engine cannot build the image"),
+        // What an engine says has no cause on this machine; a connection that breaks has.
+        let is_lost = status.code() == Code::Unavailable || status.source().is_some();
+        if is_lost {
+            BuildError::unavailable("the container engine was lost during the build")
+                .hint("start it again; what it had built is not built again")
+        } else {
+            BuildError::failed("the container engine cannot build the image")
         }
         .caused_by(&said)
     }

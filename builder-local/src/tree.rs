@@ -179,7 +179,10 @@ mod tests {
     #[test]
     fn what_is_asked_for_comes_with_its_parents() {
         assert_eq!(paths(&tree(), &["src/a"]), ["src", "src/a", "src/a/c"]);
-        assert_eq!(paths(&tree(), &["Dockerfile", ".dockerignore"]), ["Dockerfile"]);
+        assert_eq!(
+            paths(&tree(), &["Dockerfile", ".dockerignore"]),
+            ["Dockerfile"]
+        );
         assert_eq!(paths(&tree(), &["/src-x"]), ["src-x"]);
     }
 }

@@ -388,7 +388,9 @@ impl Run<'_> {
     ) -> Result<BuiltImage, BuildError> {
         let maker = job.base_maker.as_ref().ok_or_else(|| {
             let message = "no builder of this program makes a base image";
-            BuildError::input(message).field("base_image").hint("name a `base_image`")
+            BuildError::input(message)
+                .field("base_image")
+                .hint("name a `base_image`")
         })?;
         let plan = job.plan.base_only();
         let registry = match place {
@@ -426,11 +428,15 @@ impl Run<'_> {
             };
             // Built even where it is there: Debian's packages may be newer. That is cheap where they are not.
             let made = builder.build(&plan, &kept).await?;
-            let tag = made.digest.map_or_else(|| here.tag.clone(), |digest| digest.hex());
+            let tag = made
+                .digest
+                .map_or_else(|| here.tag.clone(), |digest| digest.hex());
             let tag = tag.chars().take(OWN_BASE_TAG).collect();
             let destination = named(registry, tag);
             // All but the last step is done, and was told of.
-            let step = cx.progress.step(OWN_BASE, "bring the base to where the image is built");
+            let step = cx
+                .progress
+                .step(OWN_BASE, "bring the base to where the image is built");
             let there = BuildContext {
                 progress: Progress::new(&job.target, &Silent),
                 output: &place,

@@ -183,7 +183,8 @@ mod tests {
         for (path, content) in entries {
             let mut header = tar::Header::new_ustar();
             header.set_size(content.len() as u64);
-            tar.append_data(&mut header, path, *content).expect("an entry");
+            tar.append_data(&mut header, path, *content)
+                .expect("an entry");
         }
         for (path, target) in links {
             let mut header = tar::Header::new_ustar();
@@ -227,11 +228,17 @@ mod tests {
         let (store, _folder, image) = taken(&bytes).expect("an image");
         let image = Image::read(&store, &image.digest, &Platform::amd64()).expect("an image");
         assert_eq!(image.runtime.user, "flytekit");
-        let created: Vec<_> = image.layers.iter().map(|layer| layer.created_by.as_str()).collect();
+        let created: Vec<_> = image
+            .layers
+            .iter()
+            .map(|layer| layer.created_by.as_str())
+            .collect();
         assert_eq!(created, ["one", "two"]);
         let blob = store.open_blob(&image.layers[0].digest).expect("a blob");
         let mut plain = String::new();
-        MultiGzDecoder::new(blob).read_to_string(&mut plain).expect("gzip");
+        MultiGzDecoder::new(blob)
+            .read_to_string(&mut plain)
+            .expect("gzip");
         assert_eq!(plain, "same");
     }
 
@@ -245,7 +252,12 @@ mod tests {
         let (again, _folder, image) = taken(&bytes).expect("an image");
         let image = Image::read(&again, &image.digest, &Platform::amd64()).expect("an image");
         assert_eq!(image.layers[0].diff_id, Digest::of("x"));
-        assert!(again.contains(&image.layers[0].digest).expect("a store").is_some());
+        assert!(
+            again
+                .contains(&image.layers[0].digest)
+                .expect("a store")
+                .is_some()
+        );
     }
 
     #[test]
@@ -260,7 +272,11 @@ mod tests {
         }
         let config = config(&[b"this"]);
         let manifest = br#"[{"Config": "c.json", "Layers": ["a"]}]"#;
-        let entries = [("a", &b"that"[..]), ("c.json", &config), ("manifest.json", manifest)];
+        let entries = [
+            ("a", &b"that"[..]),
+            ("c.json", &config),
+            ("manifest.json", manifest),
+        ];
         let error = taken(&archive(&entries, &[])).expect_err("another layer");
         assert!(error.to_string().contains("not the one"), "{error}");
     }

@@ -45,7 +45,9 @@ pub(super) async fn upgraded(
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER).collect().await;
-        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let body = body
+            .map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default();
         let said = String::from_utf8_lossy(&body);
         return Err(io::Error::other(format!("{status}: {}", said.trim())));
     }

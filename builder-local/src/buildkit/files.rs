@@ -46,7 +46,9 @@ impl FileSync for Files {
             let values = request.metadata().get_all(name).into_iter();
             values.filter_map(|value| value.to_str().ok().map(str::to_owned))
         };
-        let mut wanted: Vec<_> = values("include-patterns").chain(values("followpaths")).collect();
+        let mut wanted: Vec<_> = values("include-patterns")
+            .chain(values("followpaths"))
+            .collect();
         if wanted.is_empty() && values("dir-name").any(|name| name == DOCKERFILE_FOLDER) {
             wanted.push(DOCKERFILE.to_owned());
         }
@@ -57,10 +59,7 @@ impl FileSync for Files {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
-    async fn tar_stream(
-        &self,
-        _: Request<Streaming<Packet>>,
-    ) -> Result<Response<Packets>, Status> {
+    async fn tar_stream(&self, _: Request<Streaming<Packet>>) -> Result<Response<Packets>, Status> {
         Err(Status::unimplemented("files are sent one by one"))
     }
 }
@@ -142,7 +141,13 @@ fn stat(path: &str, node: &Node) -> Stat {
 }
 
 /// Sends the content of a file, and an empty packet for its end.
-async fn send(tree: &Tree, path: &str, file: &File, id: u32, sender: &Sender) -> Result<(), Status> {
+async fn send(
+    tree: &Tree,
+    path: &str,
+    file: &File,
+    id: u32,
+    sender: &Sender,
+) -> Result<(), Status> {
     let failed = |error: std::io::Error| Status::aborted(format!("cannot read `{path}`: {error}"));
     let mut content = tree.open(file).await.map_err(failed)?;
     loop {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
+use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
 use bollard_buildkit_proto::health::{
     HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
 };
@@ -75,7 +75,11 @@ impl Drop for Session {
 }
 
 impl Session {
-    pub(super) async fn open(endpoint: &Endpoint, id: String, offer: Offer) -> std::io::Result<Self> {
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        id: String,
+        offer: Offer,
+    ) -> std::io::Result<Self> {
         let mut headers = vec![
             ("X-Docker-Expose-Session-Uuid", id.clone()),
             ("X-Docker-Expose-Session-Name", "imagespec".to_owned()),

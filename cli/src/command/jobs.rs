@@ -153,11 +153,7 @@ impl Planner<'_> {
     }
 
     /// Whoever takes over or helps. Options are one builder's: this one gets those it knows.
-    fn other(
-        &mut self,
-        name: &str,
-        options: &Map<String, Value>,
-    ) -> Result<Candidate, BuildError> {
+    fn other(&mut self, name: &str, options: &Map<String, Value>) -> Result<Candidate, BuildError> {
         let known = self.registry.get(name)?.options;
         let options = options
             .iter()

@@ -53,7 +53,7 @@ impl Engine {
         engine
     }
 
-    fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("unix://{}", self.folder.path().join("sock").display())
     }
 
@@ -67,7 +67,7 @@ impl Engine {
         command
     }
 
-    fn inspect(&self, image: &str, format: &str) -> String {
+    pub(crate) fn inspect(&self, image: &str, format: &str) -> String {
         let output = self.docker(&["image", "inspect", "--format", format, image]);
         assert!(output.status.success(), "{image}: {output:?}");
         String::from_utf8(output.stdout)

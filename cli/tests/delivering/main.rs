@@ -4,6 +4,7 @@
 
 mod bases;
 mod consumers;
+mod docker;
 mod doctor;
 mod engine;
 mod forms;

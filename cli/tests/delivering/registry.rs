@@ -45,6 +45,23 @@ impl Served {
         }
     }
 
+    /// The digest of the manifest of a tag.
+    pub(crate) fn digest(&self, repository: &str, tag: &str) -> String {
+        let output = Command::new("curl")
+            .args(["--silent", "--fail", "--head", "--header"])
+            .arg("Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json")
+            .arg(format!("http://{}/v2/{repository}/manifests/{tag}", self.address))
+            .output()
+            .expect("curl");
+        let headers = String::from_utf8(output.stdout).expect("headers");
+        let digest = headers.lines().find_map(|line| {
+            line.to_lowercase()
+                .strip_prefix("docker-content-digest:")
+                .map(str::to_owned)
+        });
+        digest.expect("a digest").trim().to_owned()
+    }
+
     /// The manifest of a tag, without a login and without TLS.
     fn manifest(&self, repository: &str, tag: &str) -> String {
         let output = Command::new("curl")

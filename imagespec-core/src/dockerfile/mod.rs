@@ -150,10 +150,8 @@ impl Writer<'_> {
         let plan = self.plan;
         let mut environment = Some(self.environment()?);
         for step in &plan.steps {
-            if !matches!(
-                step,
-                Step::AptPackages { .. } | Step::PythonPackages { .. }
-            ) && let Some(environment) = environment.take()
+            if !matches!(step, Step::AptPackages { .. } | Step::PythonPackages { .. })
+                && let Some(environment) = environment.take()
             {
                 self.line(&environment);
             }
@@ -263,7 +261,9 @@ impl Writer<'_> {
 
     fn prepare(&mut self) {
         let program = format!("{TOOLS}/bin/prepare");
-        self.file.programs.insert(program, prepare::PROGRAM.to_owned());
+        self.file
+            .programs
+            .insert(program, prepare::PROGRAM.to_owned());
         let mut mounts = Mounts::default();
         mounts.bind(&format!("{TOOLS}/bin"), &format!("{LENT}/bin"));
         let python = &self.plan.python;
@@ -285,11 +285,15 @@ impl Writer<'_> {
              export DEBIAN_FRONTEND=noninteractive; rm -f /etc/apt/apt.conf.d/docker-clean; \\\n    \
              apt-get update --quiet=2; \\\n    \
              apt-get install --quiet=2 -o=Dpkg::Use-Pty=0 --yes --no-install-recommends {}; \\\n    \
-             find /var/lib/apt/lists /var/log/apt -type f -delete; \\\n    \
+             find /var/lib/apt/lists /var/log/apt -type f -delete; rm -rf /var/lib/apt/lists/auxfiles; \\\n    \
              rm -f /var/log/dpkg.log /var/log/alternatives.log /var/lib/dpkg/*-old /var/cache/debconf/*-old",
             names.join(" ")
         ));
-        self.count("install Debian packages:", &packages.join(" "), "apt_packages");
+        self.count(
+            "install Debian packages:",
+            &packages.join(" "),
+            "apt_packages",
+        );
     }
 
     fn python_packages(
@@ -360,7 +364,11 @@ impl Writer<'_> {
         let words = ["/bin/sh", "-ec", &shell, command].map(str::to_owned);
         self.line(&format!("RUN {mounts}{}", json(&words)));
         let first = command.lines().next().unwrap_or_default();
-        let rest = if command.lines().count() > 1 { " …" } else { "" };
+        let rest = if command.lines().count() > 1 {
+            " …"
+        } else {
+            ""
+        };
         self.count("run", &format!("`{first}`{rest}"), "commands");
     }
 }
@@ -371,7 +379,8 @@ struct Mounts(Vec<String>);
 
 impl Mounts {
     fn bind(&mut self, source: &str, target: &str) {
-        self.0.push(format!("type=bind,source={source},target={target}"));
+        self.0
+            .push(format!("type=bind,source={source},target={target}"));
     }
 
     fn secret(&mut self, id: &str, target: &str) {

@@ -43,13 +43,27 @@ fn what_changes_often_comes_late() {
     let first = |line: &String| line.split(' ').next().unwrap_or_default().to_owned();
     let instructions: Vec<_> = lines(&text).iter().map(first).collect();
     let expected = [
-        "FROM", "USER", "RUN", "USER", "RUN", "USER", "ENV", "COPY", "COPY", "RUN", "ENV",
-        "WORKDIR", "USER", "ENTRYPOINT",
+        "FROM",
+        "USER",
+        "RUN",
+        "USER",
+        "RUN",
+        "USER",
+        "ENV",
+        "COPY",
+        "COPY",
+        "RUN",
+        "ENV",
+        "WORKDIR",
+        "USER",
+        "ENTRYPOINT",
     ];
     assert_eq!(instructions, expected);
     let lines = lines(&text);
     assert_eq!(lines[0], format!("FROM {BASE}"));
-    assert!(lines[2].contains("apt-get install --quiet=2 -o=Dpkg::Use-Pty=0 --yes --no-install-recommends git"));
+    assert!(lines[2].contains(
+        "apt-get install --quiet=2 -o=Dpkg::Use-Pty=0 --yes --no-install-recommends git"
+    ));
     assert!(lines[4].contains("'numpy>=2'"), "{}", lines[4]);
     assert_eq!(lines[7], r#"COPY --chown=1000:1000 ["src/","/root/"]"#);
     assert!(lines[10].starts_with("ENV _F_IMG_ID="));
@@ -105,9 +119,15 @@ fn values_are_what_was_written() {
 #[test]
 fn the_environment_of_a_foreign_base_is_kept() {
     let ours = text(json!({}), &[]);
-    assert!(ours.contains("PATH=\"/opt/venv/bin:/usr/local/sbin"), "{ours}");
+    assert!(
+        ours.contains("PATH=\"/opt/venv/bin:/usr/local/sbin"),
+        "{ours}"
+    );
     let theirs = text(json!({"base_image": "registry.example/app:1"}), &[]);
-    assert!(theirs.contains("PATH=\"/opt/venv/bin:$PATH:/usr/local/nvidia/bin"), "{theirs}");
+    assert!(
+        theirs.contains("PATH=\"/opt/venv/bin:$PATH:/usr/local/nvidia/bin"),
+        "{theirs}"
+    );
     assert!(
         theirs.contains("/usr/local/nvidia/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\""),
         "{theirs}"
@@ -153,7 +173,11 @@ fn a_lock_file_is_installed_as_what_it_pins() {
     let file = file.expect("a Dockerfile");
     assert!(file.needs_pinned && file.needs_uv);
     let lines = lines(&file.text);
-    assert!(lines[3].contains("--no-deps --requirement /dev/imagespec/pinned.txt"), "{}", lines[3]);
+    assert!(
+        lines[3].contains("--no-deps --requirement /dev/imagespec/pinned.txt"),
+        "{}",
+        lines[3]
+    );
     assert!(!lines[3].contains("source=python"), "{}", lines[3]);
 }
 

@@ -41,10 +41,7 @@ pub struct Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Socket(PathBuf),
-    Tcp {
-        authority: String,
-        tls: Option<Tls>,
-    },
+    Tcp { authority: String, tls: Option<Tls> },
 }
 
 /// Files of a client that the engine knows.
@@ -106,7 +103,8 @@ impl Endpoint {
             return Self::of_context(&folder, &name);
         }
         let runtime = host.variable("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let own = ["docker.sock", "podman/podman.sock"].map(|name| Some(runtime.as_ref()?.join(name)));
+        let own =
+            ["docker.sock", "podman/podman.sock"].map(|name| Some(runtime.as_ref()?.join(name)));
         let sockets = [Some(PathBuf::from(SOCKET)), own[0].clone(), own[1].clone()];
         let mut sockets = sockets.into_iter().flatten().chain([PODMAN.into()]);
         let found = sockets.find(|socket| socket.exists());
@@ -123,7 +121,9 @@ impl Endpoint {
             source_of: source.to_owned(),
         };
         let kind = match address.split_once("://") {
-            Some(("unix", path)) if cfg!(unix) && path.starts_with('/') => Kind::Socket(path.into()),
+            Some(("unix", path)) if cfg!(unix) && path.starts_with('/') => {
+                Kind::Socket(path.into())
+            }
             Some(("tcp" | "http" | "https", rest)) => {
                 let authority = rest.trim_end_matches('/');
                 if authority.is_empty() || authority.contains('/') {
@@ -185,9 +185,10 @@ impl Endpoint {
             Kind::Socket(path) => Err(bollard::errors::Error::SocketNotFoundError(
                 path.display().to_string(),
             )),
-            Kind::Tcp { authority, tls: None } => {
-                Docker::connect_with_http(authority, patience, API_DEFAULT_VERSION)
-            }
+            Kind::Tcp {
+                authority,
+                tls: None,
+            } => Docker::connect_with_http(authority, patience, API_DEFAULT_VERSION),
             Kind::Tcp {
                 authority,
                 tls: Some(tls),
@@ -223,7 +224,9 @@ impl Endpoint {
                 let Some(tls) = tls else {
                     return Ok(Box::new(stream));
                 };
-                let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+                let host = authority
+                    .rsplit_once(':')
+                    .map_or(authority.as_str(), |(host, _)| host);
                 let host = host.trim_matches(['[', ']']).to_owned();
                 let name = ServerName::try_from(host).map_err(io::Error::other)?;
                 let connector = TlsConnector::from(Arc::new(tls.client()?));
@@ -246,7 +249,8 @@ impl Tls {
             .with_root_certificates(authorities)
             .with_client_auth_cert(
                 certificates(&self.certificate)?,
-                PrivateKeyDer::from_pem_slice(&fs_err::read(&self.key)?).map_err(io::Error::other)?,
+                PrivateKeyDer::from_pem_slice(&fs_err::read(&self.key)?)
+                    .map_err(io::Error::other)?,
             )
             .map_err(io::Error::other)
     }
@@ -274,7 +278,9 @@ fn docker_folder(host: &Host) -> Option<PathBuf> {
 fn context_name(host: &Host, folder: &Path) -> Option<String> {
     let configured = || {
         let text = fs_err::read(folder.join("config.json")).ok()?;
-        serde_json::from_slice::<Configuration>(&text).ok()?.current_context
+        serde_json::from_slice::<Configuration>(&text)
+            .ok()?
+            .current_context
     };
     let named = host.variable("DOCKER_CONTEXT").map(str::to_owned);
     named
@@ -302,15 +308,31 @@ mod tests {
     #[test]
     fn an_engine_is_where_docker_host_says() {
         let tcp = ("DOCKER_HOST", "tcp://127.0.0.1:2375");
-        let expected = ("tcp://127.0.0.1:2375".to_owned(), "`DOCKER_HOST`".to_owned());
+        let expected = (
+            "tcp://127.0.0.1:2375".to_owned(),
+            "`DOCKER_HOST`".to_owned(),
+        );
         assert_eq!(found(&[tcp]).expect("an address"), expected);
         let unix = ("DOCKER_HOST", "unix:///run/x.sock");
         assert_eq!(found(&[unix]).expect("an address").0, "unix:///run/x.sock");
-        for unknown in ["ssh://me@host", "host", "unix://relative", "tcp://", "tcp://a/b"] {
+        for unknown in [
+            "ssh://me@host",
+            "host",
+            "unix://relative",
+            "tcp://",
+            "tcp://a/b",
+        ] {
             let variables = [("DOCKER_HOST", unknown)];
-            assert!(matches!(found(&variables), Err(EngineError::Address { .. })), "{unknown}");
+            assert!(
+                matches!(found(&variables), Err(EngineError::Address { .. })),
+                "{unknown}"
+            );
         }
-        let tls = [tcp, ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
+        let tls = [
+            tcp,
+            ("DOCKER_TLS_VERIFY", "1"),
+            ("DOCKER_CERT_PATH", "/certs"),
+        ];
         let endpoint = Endpoint::find(&host(&tls)).expect("an address");
         let expected = Some(Tls::of(Path::new("/certs")));
         assert!(matches!(endpoint.kind, Kind::Tcp { tls, .. } if tls == expected));
@@ -320,14 +342,21 @@ mod tests {
     fn an_engine_is_where_the_context_says() {
         let folder = tempfile::tempdir().expect("a folder");
         let docker = folder.path().to_str().expect("a path");
-        let meta = folder.path().join("contexts/meta").join(Digest::of(b"work").hex());
+        let meta = folder
+            .path()
+            .join("contexts/meta")
+            .join(Digest::of(b"work").hex());
         fs_err::create_dir_all(&meta).expect("a folder");
-        let text = r#"{"Name": "work", "Endpoints": {"docker": {"Host": "unix:///run/work.sock"}}}"#;
+        let text =
+            r#"{"Name": "work", "Endpoints": {"docker": {"Host": "unix:///run/work.sock"}}}"#;
         fs_err::write(meta.join("meta.json"), text).expect("a file");
         let config = folder.path().join("config.json");
         fs_err::write(&config, r#"{"currentContext": "work"}"#).expect("a file");
 
-        let expected = ("unix:///run/work.sock".to_owned(), "the context `work`".to_owned());
+        let expected = (
+            "unix:///run/work.sock".to_owned(),
+            "the context `work`".to_owned(),
+        );
         let docker = ("DOCKER_CONFIG", docker);
         assert_eq!(found(&[docker]).expect("an address"), expected);
         let other = found(&[docker, ("DOCKER_CONTEXT", "gone")]);

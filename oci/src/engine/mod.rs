@@ -169,7 +169,10 @@ impl Engine {
         match self.client()?.inspect_image(reference).await {
             Ok(image) => Ok(Some(EngineImage {
                 id: image.id.unwrap_or_default(),
-                size: image.size.and_then(|size| size.try_into().ok()).unwrap_or_default(),
+                size: image
+                    .size
+                    .and_then(|size| size.try_into().ok())
+                    .unwrap_or_default(),
                 labels: image
                     .config
                     .and_then(|config| config.labels)
@@ -304,7 +307,9 @@ impl Engine {
 
     fn client(&self) -> Result<Client, EngineError> {
         let client = self.endpoint.client();
-        client.map(Client).map_err(|source| self.unreachable(source))
+        client
+            .map(Client)
+            .map_err(|source| self.unreachable(source))
     }
 
     fn unreachable(&self, source: Error) -> EngineError {

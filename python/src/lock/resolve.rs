@@ -71,10 +71,7 @@ pub async fn lock(host: &Host, request: LockRequest<'_>) -> Result<(Lock, bool),
 /// The pins of a lock file, as a requirements file for an installer that is not here: with hashes, and with markers
 /// where the lock has them. Asks no index. The settings are those of the machine and the declaration, with the indexes
 /// that the lock itself names.
-pub async fn pins(
-    host: &Host,
-    request: LockRequest<'_>,
-) -> Result<(String, Settings), BuildError> {
+pub async fn pins(host: &Host, request: LockRequest<'_>) -> Result<(String, Settings), BuildError> {
     let settings = Settings::of(host, request.index, request.logins)?;
     let work = Work::new(host, &request)?;
     let mut resolver = work.resolver(host, request, settings).await?;

@@ -1,0 +1,350 @@
+//! The builder `default` with an engine of Docker's.
+
+use std::io::BufRead as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::engine::{Engine, root};
+use crate::place::{Place, has};
+use crate::registry::Served;
+
+/// The engine of the tests has no network of its own.
+const HOST: [&str; 2] = ["--option", "network=host"];
+
+fn able() -> bool {
+    has("dockerd") && has("docker") && root()
+}
+
+fn place(engine: &Engine, declaration: &str) -> Place {
+    let mut place = Place::new(declaration);
+    place.set("DOCKER_HOST", &engine.address());
+    place
+}
+
+/// Everything of a declaration that needs no lock file, with words that a shell would take apart.
+const WHOLE: &str = r#"
+[images.app]
+packages = ["six>=1.16", "tomli; python_version < '3.11'"]
+apt_packages = ["tree"]
+commands = ["tree --version > /root/tree.txt", "pip list > /root/pip.txt\ntest -f /root/main.py"]
+source_root = "src"
+copy = ["data"]
+entrypoint = ["env", "WITH=a b"]
+env = { A = "a \"b\" $HOME 'c' \\ d", _F_RUNTIME = "" }
+runtime_packages = ["tabulate"]
+"#;
+
+fn write_sources(place: &Place) {
+    place.write("src/main.py", "print('main')\n");
+    place.write("src/pkg/__init__.py", "");
+    place.write("src/__pycache__/x.pyc", "");
+    place.write("data/a b.txt", "data\n");
+}
+
+/// What an image of the contract answers, whoever built it.
+const QUESTIONS: &str = r#"
+import importlib.metadata, json, os, pwd, site, subprocess, sys
+def told(path):
+    status = os.lstat(path)
+    return [oct(status.st_mode), status.st_uid, status.st_gid]
+paths = ["/root", "/root/main.py", "/root/data/a b.txt", "/opt/venv", "/opt/venv/bin/python",
+         "/opt/venv/pyvenv.cfg", "/home/flytekit", "/root/pkg/__init__.py"]
+print(json.dumps({
+    "user": [os.getuid(), os.getgid(), list(pwd.getpwuid(os.getuid()))],
+    "where": os.getcwd(),
+    "python": [sys.version, sys.prefix, sys.base_prefix, sys.path],
+    "packages": sorted(d.metadata["Name"] + " " + d.version for d in importlib.metadata.distributions()),
+    "installer": sorted(os.listdir("/opt/venv/bin")),
+    "files": {path: told(path) for path in paths},
+    "ignored": os.path.exists("/root/__pycache__/x.pyc"),
+    "authorities": os.path.getsize("/etc/ssl/certs/ca-certificates.crt") > 1000,
+    "debian": subprocess.run(["dpkg-query", "-W", "tree"], capture_output=True, text=True).stdout,
+    "audit": subprocess.run(["dpkg", "--audit"], capture_output=True, text=True).stdout,
+    "lent": [path for path in ["/dev/imagespec", "/run/imagespec", "/root/.cache", "/opt/venv/.lock"]
+             if os.path.exists(path)],
+    "lists": os.listdir("/var/lib/apt/lists"),
+    "compiled": os.path.exists(importlib.import_module("six").__cached__),
+}))
+"#;
+
+/// The answers of an image in the engine, and how it is run.
+fn answers(engine: &Engine, reference: &str) -> (Value, Value) {
+    let output = engine
+        .client()
+        .args([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--entrypoint",
+            "python",
+            reference,
+            "-c",
+            QUESTIONS,
+        ])
+        .output()
+        .expect("docker");
+    assert!(output.status.success(), "{output:?}");
+    let answers = serde_json::from_slice(&output.stdout).expect("JSON");
+    let inspected = engine.inspect(reference, "{{json .Config}}");
+    let mut config: Value = serde_json::from_str(&inspected).expect("JSON");
+    let kept = ["User", "WorkingDir", "Entrypoint", "Cmd", "Env", "Labels"];
+    let object = config.as_object_mut().expect("an object");
+    object.retain(|name, value| kept.contains(&name.as_str()) && !value.is_null());
+    // The order says nothing.
+    if let Some(Value::Array(env)) = object.get_mut("Env") {
+        env.sort_by_key(ToString::to_string);
+    }
+    (answers, config)
+}
+
+#[test]
+fn the_same_declaration_is_the_same_image_whoever_builds_it() {
+    if !able() {
+        return;
+    }
+    let engine = Engine::start();
+    let place = place(&engine, WHOLE);
+    write_sources(&place);
+    let secret = place.path("netrc");
+    fs_err::write(
+        &secret,
+        "machine nowhere.invalid login me password hunter2-hunter2",
+    )
+    .expect("a file");
+    let mut told = Vec::new();
+    for builder in ["default", "native"] {
+        let output = [
+            "--builder",
+            builder,
+            "--output",
+            "docker",
+            "--label",
+            "team=ml",
+        ];
+        let network: &[&str] = if builder == "default" { &HOST } else { &[] };
+        // Both have the same name: the second takes it from the first.
+        let built = place.builds(&[&output[..], network, &["--force"]].concat());
+        assert_eq!(
+            (&built["builder"], &built["built"]),
+            (&builder.into(), &true.into())
+        );
+        let reference = built["reference"].as_str().expect("a name").to_owned();
+        let (answers, config) = answers(&engine, &reference);
+        assert_eq!(answers["lent"], Value::Array(Vec::new()), "{builder}");
+        assert_eq!(answers["audit"], "", "{builder}");
+        assert_eq!(config["Labels"]["team"], "ml", "{builder}");
+        told.push((answers, config));
+    }
+    let [engine_s, native_s] = <[_; 2]>::try_from(told).expect("two");
+    assert_eq!(engine_s.1, native_s.1);
+    for (name, answer) in native_s.0.as_object().expect("an object") {
+        assert_eq!(engine_s.0[name], *answer, "{name}");
+    }
+}
+
+#[test]
+fn an_edit_builds_one_layer_and_a_failure_names_its_field() {
+    if !able() {
+        return;
+    }
+    let engine = Engine::start();
+    let mut place = place(
+        &engine,
+        "[images.app]\npackages = [\"six\"]\nsource_root = \"src\"\n\
+         [images.broken]\ncommands = [\"true\", \"echo so it is >&2; exit 3\"]\n\
+         [images.slow]\ncommands = [\"echo begun; sleep 298\"]\n\
+         [images.lost]\ncommands = [\"echo begun; sleep 30\"]\n",
+    );
+    write_sources(&place);
+    let first = place.builds(&[&["app"], &HOST[..]].concat());
+    assert_eq!(
+        (&first["built"], &first["builder"]),
+        (&true.into(), &"default".into())
+    );
+    let again = place.builds(&[&["app"], &HOST[..]].concat());
+    assert_eq!(again["built"], false);
+
+    place.write("src/main.py", "print('edited')\n");
+    let arguments = [&["build", "app", "--progress", "json"], &HOST[..]].concat();
+    let output = place.run(&arguments);
+    assert!(output.status.success(), "{output:?}");
+    let events: Vec<Value> = output
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON"))
+        .collect();
+    let cached = |title: &str| {
+        let started = events.iter().find(|event| event["title"] == title);
+        let step = &started.unwrap_or_else(|| panic!("{title}: {events:?}"))["step"];
+        let finished = events
+            .iter()
+            .find(|event| event["event"] == "step_finished" && event["step"] == *step);
+        finished.expect("an end")["cached"]
+            .as_bool()
+            .expect("yes or no")
+    };
+    assert!(cached("install Python packages"));
+    assert!(!cached("copy files to /root"));
+
+    let (code, said) =
+        place.fails(&[&["build", "broken", "--progress", "plain"], &HOST[..]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    for part in [
+        "cannot build `broken`, because of `commands`",
+        "cannot run `echo so it is >&2; exit 3`: it ended with code 3",
+        "caused by: so it is",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+
+    // A person who interrupts stops the engine, too.
+    let mut running = place
+        .command(&[&["build", "slow", "--progress", "plain"], &HOST[..]].concat())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command");
+    let mut lines = std::io::BufReader::new(running.stderr.take().expect("a pipe")).lines();
+    assert!(lines.any(|line| line.expect("a line").contains("begun")));
+    until("the command runs", || sleeping() == 1);
+    let id = running.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .expect("kill")
+            .success()
+    );
+    assert_eq!(running.wait().expect("an end").code(), Some(130));
+    until("the engine stops", || sleeping() == 0);
+
+    // An engine that ends during a build is lost, and says so.
+    let mut running = place
+        .command(&[&["build", "lost", "--progress", "plain"], &HOST[..]].concat())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command");
+    let mut lines = std::io::BufReader::new(running.stderr.take().expect("a pipe")).lines();
+    assert!(lines.any(|line| line.expect("a line").contains("begun")));
+    drop(engine);
+    let said: Vec<_> = lines.map_while(Result::ok).collect();
+    let code = running.wait().expect("an end").code();
+    assert_eq!(code, Some(3), "{said:?}");
+    place.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    let (code, said) = place.fails(&["build", "app", "--builder", "default"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("no container engine answers: `unix:///nowhere/docker.sock`"),
+        "{said}"
+    );
+    assert!(
+        said.contains("start the engine, or name its address"),
+        "{said}"
+    );
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < until, "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// How many commands of the slow image run.
+fn sleeping() -> usize {
+    let output = Command::new("pgrep")
+        .args(["-fx", "sleep 298"])
+        .output()
+        .expect("pgrep");
+    output.stdout.lines().count()
+}
+
+#[test]
+fn every_output_has_the_image_and_every_kind_of_requirements_its_packages() {
+    if !able() || !has("docker-registry") || !has("uv") {
+        return;
+    }
+    let engine = Engine::start();
+    let served = Served::new(&[]);
+    let place = place(
+        &engine,
+        &format!(
+            "[images.text]\nrequirements = \"text/requirements.txt\"\n\
+             [images.project]\nrequirements = \"uv/pyproject.toml\"\n\
+             [images.uv]\nrequirements = \"uv/uv.lock\"\n\
+             [images.pushed]\npackages = [\"six\"]\nregistry = \"{0}/acme\"\n\
+             [images.child]\nbase_image = {{ image = \"pushed\" }}\nregistry = \"{0}/acme\"\npackages = [\"idna\"]\n",
+            served.address
+        ),
+    );
+    place.write("text/requirements.txt", "-r more.txt\n");
+    place.write("text/more.txt", "six==1.16.0\n");
+    let project = "[project]\nname = \"x\"\nversion = \"1\"\nrequires-python = \">=3.9\"\ndependencies = [\"six==1.16.0\"]\n";
+    place.write("uv/pyproject.toml", project);
+    let locked = Command::new("uv")
+        .arg("lock")
+        .current_dir(place.path("project").join("uv"))
+        .output()
+        .expect("uv");
+    assert!(locked.status.success(), "{locked:?}");
+    let six = "import importlib.metadata as m; print(m.version('six'))";
+    for target in ["text", "project", "uv"] {
+        let arguments = [&["exec", target], &HOST[..], &["--", "python", "-c", six]].concat();
+        assert_eq!(place.says(&arguments), "1.16.0", "{target}");
+    }
+
+    let pushed = place.builds(&[&["pushed", "--tag", "v1"], &HOST[..]].concat());
+    let digest = pushed["digest"].as_str().expect("a digest").to_owned();
+    assert_eq!(served.digest("acme/pushed", "v1"), digest);
+    assert!(pushed["layers"].as_array().expect("layers").len() > 3);
+    let again = place.builds(&[&["pushed", "--tag", "v2"], &HOST[..]].concat());
+    assert_eq!(
+        (&again["built"], &again["digest"]),
+        (&false.into(), &pushed["digest"])
+    );
+    assert_eq!(served.digest("acme/pushed", "v2"), digest);
+    let child = place.builds(&[&["child"], &HOST[..]].concat());
+    let child = child["reference"].as_str().expect("a name");
+    let both = "import six, idna; print('both')";
+    let output = engine
+        .client()
+        .args([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            child,
+            "python",
+            "-c",
+            both,
+        ])
+        .output();
+    assert_eq!(output.expect("docker").stdout, b"both\n");
+
+    for output in ["oci:layout", "tar:image.tar"] {
+        let built = place.builds(&[&["text", "--output", output], &HOST[..]].concat());
+        assert_eq!(built["builder"], "default");
+        assert!(built["digest"].is_string(), "{output}");
+    }
+    assert!(place.path("project/layout/index.json").is_file());
+    let loaded = engine
+        .client()
+        .arg("load")
+        .arg("--input")
+        .arg(place.path("project/image.tar"))
+        .output()
+        .expect("docker");
+    assert!(loaded.status.success(), "{loaded:?}");
+    let (code, said) = place.fails(&[
+        "build",
+        "text",
+        "--builder",
+        "default",
+        "--compression",
+        "zstd",
+    ]);
+    assert_eq!(code, Some(2), "{said}");
+}
