@@ -9,6 +9,7 @@ use imagespec_core::builder::{
 };
 use imagespec_core::context::{BuildContext, Compression, Output};
 use imagespec_core::digest::Digest;
+use imagespec_core::dockerfile::Start;
 use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::host::Host;
 use imagespec_core::mask::Mask;
@@ -102,7 +103,7 @@ impl Local {
             &self.options.archive,
             plan,
             cx,
-            &base(plan, cx)?,
+            Start::Image(&base(plan, cx)?),
         )
         .await?;
         let offer = Offer {

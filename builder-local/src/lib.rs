@@ -8,5 +8,7 @@ mod lower;
 mod options;
 mod told;
 mod tree;
+mod written;
 
 pub use backend::{ENTRY, Local};
+pub use written::{Base, dockerfile, write};

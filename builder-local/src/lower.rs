@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::write::GzEncoder;
 use imagespec_core::context::BuildContext;
-use imagespec_core::dockerfile::{Dockerfile, LENT, Lowering, PINNED, UV, is_lock, secret};
+use imagespec_core::dockerfile::{Dockerfile, LENT, Lowering, PINNED, Start, UV, is_lock, secret};
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
 use imagespec_core::plan::{Base, BuildPlan, Step};
@@ -52,7 +52,7 @@ pub(crate) async fn lower(
     archive: &ArchiveOptions,
     plan: &BuildPlan,
     cx: &BuildContext<'_>,
-    base: &str,
+    base: Start<'_>,
 ) -> Result<Lowered, BuildError> {
     let python = python(host, plan, cx).await?;
     let options = python
@@ -109,12 +109,7 @@ pub(crate) async fn lower(
         let content = read(&declared.source).map_err(|error| error.field("pip_secret_mounts"))?;
         secrets.insert(secret::declared(at), content);
     }
-    if let Some(sources) = sources(
-        host,
-        archive,
-        plan,
-        secrets.contains_key(secret::AUTHORITIES),
-    )? {
+    if let Some(sources) = sources(host, archive, plan)? {
         secrets.insert(secret::ARCHIVE.to_owned(), sources);
     }
     for (name, content) in &secrets {
@@ -264,7 +259,6 @@ fn sources(
     host: &Host,
     options: &ArchiveOptions,
     plan: &BuildPlan,
-    authorities: bool,
 ) -> Result<Option<Vec<u8>>, BuildError> {
     let wants = |step: &Step| matches!(step, Step::AptPackages { .. } | Step::Run { .. });
     if !plan.steps.iter().any(wants) {
@@ -289,13 +283,10 @@ fn sources(
         if lists.sources.is_empty() {
             continue;
         }
-        let mut settings = format!(
+        let settings = format!(
             "Dir::Etc::SourceList \"/dev/null\";\nDir::Etc::SourceParts \"{folder}/sources\";\n{}",
             lists.settings
         );
-        if authorities {
-            settings.push_str(&format!("Acquire::https::CaInfo \"{LENT}/ca.pem\";\n"));
-        }
         tar.add(&format!("{suite}/apt.conf"), settings.as_bytes())
             .map_err(packed)?;
         let sources = format!("{suite}/sources/imagespec.sources");

@@ -99,10 +99,14 @@ impl Tree {
 
     /// Adds a program of this machine.
     pub(crate) fn add_program(&mut self, path: &str, program: PathBuf) -> io::Result<()> {
+        self.add_path(path, program, true)
+    }
+
+    fn add_path(&mut self, path: &str, file: PathBuf, executable: bool) -> io::Result<()> {
         let file = File {
-            size: fs_err::metadata(&program)?.len(),
-            executable: true,
-            content: Content::Path(program),
+            size: fs_err::metadata(&file)?.len(),
+            executable,
+            content: Content::Path(file),
         };
         self.insert(path, Node::File(file));
         Ok(())
@@ -134,6 +138,11 @@ impl Tree {
         chosen
             .map(|(path, node)| (path.join("/"), node.clone()))
             .collect()
+    }
+
+    /// Adds a file of this machine that is no program.
+    pub(crate) fn add_file(&mut self, path: &str, file: PathBuf) -> io::Result<()> {
+        self.add_path(path, file, false)
     }
 
     /// Opens a file.

@@ -2,6 +2,7 @@
 
 mod build;
 mod builders;
+mod dockerfile;
 mod doctor;
 mod exec;
 mod jobs;
@@ -68,7 +69,13 @@ pub(crate) fn run(cli: Cli) -> Result<u8, BuildError> {
             format,
             dialect,
             write,
-        } => plan::plan(&context()?, &select, format, dialect, write.as_deref()),
+        } => block_on(plan::plan(
+            &context()?,
+            &select,
+            format,
+            dialect,
+            write.as_deref(),
+        )),
         Command::Tag(select) => plan::tag(&context()?, &select),
         Command::Check(args) => build::check(&context()?, &args),
         Command::Exec {

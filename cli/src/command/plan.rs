@@ -7,8 +7,8 @@ use imagespec_core::plan::{Base, BuildPlan, Step};
 use imagespec_core::registry::Registry;
 use serde_json::json;
 
-use super::Context;
 use super::resolve::{ResolvedTarget, resolve_targets};
+use super::{Context, dockerfile};
 use crate::args::{Dialect, PlanFormat, Select};
 use crate::report::{print, print_json};
 
@@ -19,25 +19,32 @@ pub(super) fn tag(cx: &Context, select: &Select) -> Result<u8, BuildError> {
     Ok(0)
 }
 
-pub(super) fn plan(
+pub(super) async fn plan(
     cx: &Context,
     select: &Select,
     format: PlanFormat,
     dialect: Option<Dialect>,
     write: Option<&Path>,
 ) -> Result<u8, BuildError> {
-    let later = match (format, dialect, write) {
-        (PlanFormat::Dockerfile, ..) => Some(("Dockerfile", "--format dockerfile")),
-        (PlanFormat::Job, ..) => Some(("Kubernetes job", "--format job")),
-        (_, Some(_), _) => Some(("Dockerfile", "--dialect")),
-        (.., Some(_)) => Some(("Dockerfile", "--write")),
-        _ => None,
-    };
-    if let Some((what, flag)) = later {
-        let message = format!("this version writes no {what}: `{flag}`");
+    if format == PlanFormat::Job {
+        let message = "this version writes no Kubernetes job: `--format job`";
         return Err(BuildError::input(message).hint("`--format json` shows the whole plan"));
     }
+    // Only a Dockerfile is written.
+    let is_dockerfile = format == PlanFormat::Dockerfile || write.is_some();
+    if dialect.is_some() && !is_dockerfile {
+        let message = "`--dialect` says whom a Dockerfile is for";
+        return Err(BuildError::input(message).hint("add `--format dockerfile`"));
+    }
+    if write.is_some() && format == PlanFormat::Json {
+        let message = "`--write` writes a Dockerfile, and `--format json` shows the plan";
+        return Err(BuildError::input(message).hint("leave one of them out"));
+    }
     let targets = resolve_targets(cx, &select.targets, &select.resolve, &[])?;
+    if is_dockerfile {
+        dockerfile::plan(cx, &targets, dialect, write).await?;
+        return Ok(0);
+    }
     let registry = Registry::linked()?;
     let mut documents = Vec::new();
     for target in &targets {

@@ -160,7 +160,7 @@ fn a_dry_run_builds_nothing() {
     --- stdout
     would build app:[TAG] with native
     --- stderr
-    app: builder `default`: this version drives no container engine; using `native` instead
+    app: builder `default`: no container engine answers: `unix:///nowhere/docker.sock`; using `native` instead
     ");
     assert_snapshot!(place.run(&["build", "app", "--dry-run", "--json", "--builder", "native"]), @r#"
     exit code: 0

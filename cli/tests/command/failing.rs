@@ -240,12 +240,19 @@ fn what_later_versions_bring_is_refused_by_name() {
     error: `--via` says how Python files are read, and this version reads none
     hint: leave it out
     ");
-    assert_snapshot!(place.run(&["plan", "--format", "dockerfile"]), @r"
+    assert_snapshot!(place.run(&["plan", "--format", "dockerfile", "--dialect", "kaniko"]), @r"
     exit code: 2
     --- stdout
     --- stderr
-    error: this version writes no Dockerfile: `--format dockerfile`
-    hint: `--format json` shows the whole plan
+    error: this version writes no Dockerfile for Kaniko: `--dialect kaniko`
+    hint: `--dialect buildkit` is for Docker's builder
+    ");
+    assert_snapshot!(place.run(&["plan", "--dialect", "buildkit"]), @r"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: `--dialect` says whom a Dockerfile is for
+    hint: add `--format dockerfile`
     ");
     assert_snapshot!(place.run(&["plan", "--format", "job"]), @r"
     exit code: 2
@@ -254,20 +261,13 @@ fn what_later_versions_bring_is_refused_by_name() {
     error: this version writes no Kubernetes job: `--format job`
     hint: `--format json` shows the whole plan
     ");
-    assert_snapshot!(place.run(&["plan", "--write", "out"]), @r"
-    exit code: 2
-    --- stdout
-    --- stderr
-    error: this version writes no Dockerfile: `--write`
-    hint: `--format json` shows the whole plan
-    ");
     assert_snapshot!(place.run(&["build", "--builder", "docker"]), @r"
     exit code: 3
     --- stdout
     --- stderr
     error: cannot build `app`
-      caused by: builder `default` cannot work here: this version drives no container engine
-    hint: leave the builder open, or choose `--builder native`, which needs no engine
+      caused by: builder `default` cannot work here: no container engine answers: `unix:///nowhere/docker.sock`
+    hint: start the engine, or name its address in `DOCKER_HOST`; `--builder native --output store` needs none
     ");
 }
 

@@ -44,6 +44,7 @@ impl Place {
             .current_dir(self.project())
             .env_clear()
             .env("HOME", self.folder.path().join("home"))
+            .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
             .stdin(Stdio::null());
         command
     }

@@ -348,3 +348,56 @@ fn every_output_has_the_image_and_every_kind_of_requirements_its_packages() {
     ]);
     assert_eq!(code, Some(2), "{said}");
 }
+
+/// A client with the builder of 20.10 in it, or with `buildx`.
+fn building_client() -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let clients = std::env::split_paths(&path).map(|folder| folder.join("docker"));
+    let able = |client: &std::path::PathBuf| {
+        let output = |arguments: &[&str]| Command::new(client).args(arguments).output();
+        let old = output(&["--version"])
+            .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(" 20.10"));
+        old || output(&["buildx", "version"]).is_ok_and(|output| output.status.success())
+    };
+    clients.filter(|client| client.is_file()).find(able)
+}
+
+#[test]
+fn a_dockerfile_that_is_written_builds_without_us_to_the_same_image() {
+    if !able() {
+        return;
+    }
+    let client = building_client().expect("a client that builds");
+    let engine = Engine::start();
+    let place = place(&engine, WHOLE);
+    write_sources(&place);
+    let said = place.says(&["plan", "app", "--write", "out"]);
+    assert!(said.ends_with("out/Dockerfile"), "{said}");
+    let shown = place.says(&["plan", "app", "--format", "dockerfile"]);
+    let written = fs_err::read_to_string(place.path("project/out/Dockerfile")).expect("a file");
+    let after_base = |text: &str| {
+        text[text.find("USER root").expect("the user")..]
+            .trim_end()
+            .to_owned()
+    };
+    assert_eq!(after_base(&shown), after_base(&written));
+    let built = Command::new(client)
+        .arg("--host")
+        .arg(engine.address())
+        .env("DOCKER_BUILDKIT", "1")
+        .args(["build", "--network", "host", "--tag", "plain:1"])
+        .arg(place.path("project/out"))
+        .output()
+        .expect("docker");
+    assert!(built.status.success(), "{built:?}");
+    let ours = place.builds(&HOST);
+    let ours = answers(&engine, ours["reference"].as_str().expect("a name"));
+    assert_eq!(answers(&engine, "plain:1"), ours);
+
+    let (code, said) = place.fails(&["plan", "app", "--write", "out"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("name a folder that does not exist yet"),
+        "{said}"
+    );
+}

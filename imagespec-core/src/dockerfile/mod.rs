@@ -38,6 +38,13 @@ pub mod secret {
     pub const NETRC: &str = "imagespec-netrc";
     /// A configuration of uv, found at `/dev/imagespec/uv.toml`.
     pub const CONFIGURATION: &str = "imagespec-uv";
+    /// What can be written into a build context, and its name there, in the folder of programs: it holds no login.
+    pub const PUBLIC: [(&str, &str); 3] = [
+        (NETWORK, "network"),
+        (AUTHORITIES, "ca.pem"),
+        (ARCHIVE, "apt.tar"),
+    ];
+
     /// An archive of apt's sources and keys, for each release of Debian: `apt.conf` and what it names, unpacked to
     /// `/dev/imagespec/apt`.
     pub const ARCHIVE: &str = "imagespec-apt";
@@ -51,14 +58,23 @@ pub mod secret {
 /// What a Dockerfile depends on beside the plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Lowering<'a> {
-    /// What stands for the plan's base after `FROM`.
-    pub base: &'a str,
+    /// What stands for the plan's base.
+    pub base: Start<'a>,
     /// Options of uv that the declaration's `pip_extra_args` come to.
     pub options: &'a [String],
     /// Whether Python packages are compiled to bytecode.
     pub bytecode: bool,
     /// Where the declaration's own secrets are found while Python packages are installed.
     pub secrets: &'a [&'a Path],
+}
+
+/// What a Dockerfile starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start<'a> {
+    /// An image that whoever builds knows by this reference.
+    Image(&'a str),
+    /// Our own base, whose layers are archives of the context, by their paths.
+    Layers(&'a [String]),
 }
 
 /// A Dockerfile, and what its build context holds beside the plan's files.
@@ -110,39 +126,62 @@ struct Writer<'a> {
     file: Dockerfile,
 }
 
-/// A program of the context that every shell reads first: what it is lent, as variables.
-const LEND: &str = "# Exports what the build is lent; nothing of it stays in a layer.
+/// A program of the context that every shell reads first: what it is lent, as variables. What is secret is mounted
+/// beside the folder of this program; what is not may stand in it.
+const LEND: &str = r#"# Exports what the build is lent; nothing of it stays in a layer.
+lent() {
+  for place in /dev/imagespec /dev/imagespec/bin; do
+    if [ -f "$place/$1" ]; then echo "$place/$1"; return; fi
+  done
+}
 for file in network index; do
-  if [ -f /dev/imagespec/$file ]; then . /dev/imagespec/$file; fi
+  if [ -n "$(lent $file)" ]; then . "$(lent $file)"; fi
 done
-if [ -f /dev/imagespec/ca.pem ]; then export SSL_CERT_FILE=/dev/imagespec/ca.pem; fi
-if [ -f /dev/imagespec/netrc ]; then export NETRC=/dev/imagespec/netrc; fi
-if [ -f /dev/imagespec/uv.toml ]; then export UV_CONFIG_FILE=/dev/imagespec/uv.toml; fi
-if [ -f /dev/imagespec/apt.tar ]; then
-  mkdir -p /dev/imagespec/apt
-  tar -xzf /dev/imagespec/apt.tar -C /dev/imagespec/apt
-  . /dev/imagespec/bin/archive
-fi
+if [ -n "$(lent ca.pem)" ]; then SSL_CERT_FILE=$(lent ca.pem); export SSL_CERT_FILE; fi
+if [ -n "$(lent netrc)" ]; then NETRC=$(lent netrc); export NETRC; fi
+if [ -n "$(lent uv.toml)" ]; then UV_CONFIG_FILE=$(lent uv.toml); export UV_CONFIG_FILE; fi
 export UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1
-";
-/// Decides whether apt takes the sources it is lent: those of the base count where it has some.
-const ARCHIVE: &str = "own=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -E '^(deb|URIs:)' || true)
-suite=$(. /etc/os-release 2>/dev/null && echo \"${VERSION_CODENAME:-}\" || true)
-if [ -z \"$own\" ] && [ -f \"/dev/imagespec/apt/$suite/apt.conf\" ]; then
-  export APT_CONFIG=\"/dev/imagespec/apt/$suite/apt.conf\"
+"#;
+/// A program of the context for shells of root: apt takes the sources it is lent where the base has none of its own.
+const ARCHIVE: &str = r#"if [ -n "$(lent apt.tar)" ]; then
+  mkdir -p /dev/imagespec/apt
+  tar -xzf "$(lent apt.tar)" -C /dev/imagespec/apt
+  own=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -E '^(deb|URIs:)' || true)
+  suite=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME:-}" || true)
+  settings=/dev/imagespec/apt/$suite/apt.conf
+  if [ -z "$own" ] && [ -f "$settings" ]; then
+    if [ -n "$(lent ca.pem)" ]; then echo "Acquire::https::CaInfo \"$(lent ca.pem)\";" >>"$settings"; fi
+    export APT_CONFIG="$settings"
+  fi
 fi
-";
+"#;
 const PIP: &str = "#!/bin/sh\nexec uv pip \"$@\"\n";
 
 impl Writer<'_> {
     fn write(&mut self) -> Result<(), BuildError> {
-        let base = self.lowering.base;
-        if base.is_empty() || base.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            let message = format!("not a reference of an image: `{base}`");
-            return Err(BuildError::input(message).field("base_image"));
+        match self.lowering.base {
+            Start::Image(base) => {
+                if base.is_empty() || base.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                    let message = format!("not a reference of an image: `{base}`");
+                    return Err(BuildError::input(message).field("base_image"));
+                }
+                self.line(&format!("FROM {base}"));
+                self.count("start from", base, "base_image");
+            }
+            Start::Layers(layers) => {
+                self.line("FROM scratch");
+                self.count("start from", "nothing", "base_image");
+                for layer in layers {
+                    let paths = json(&[layer.clone(), "/".to_owned()]);
+                    self.line(&format!("ADD {paths}"));
+                    self.count("add a layer of", "the base", "base_image");
+                }
+                // An entrypoint takes away the command of a base, but not one of the same file.
+                if self.plan.entrypoint.is_none() {
+                    self.line(r#"CMD ["/bin/bash"]"#);
+                }
+            }
         }
-        self.line(&format!("FROM {base}"));
-        self.count("start from", base, "base_image");
         self.line("USER root");
         if matches!(self.plan.base, Base::Reference { .. }) {
             self.prepare();
@@ -281,7 +320,7 @@ impl Writer<'_> {
         mounts.cache("apt", "/var/cache/apt", 0);
         let names: Vec<_> = packages.iter().map(|name| shell(name)).collect();
         self.line(&format!(
-            "RUN {mounts}set -e; . {LENT}/bin/lend; \\\n    \
+            "RUN {mounts}set -e; . {LENT}/bin/lend; . {LENT}/bin/archive; \\\n    \
              export DEBIAN_FRONTEND=noninteractive; rm -f /etc/apt/apt.conf.d/docker-clean; \\\n    \
              apt-get update --quiet=2; \\\n    \
              apt-get install --quiet=2 -o=Dpkg::Use-Pty=0 --yes --no-install-recommends {}; \\\n    \
@@ -357,7 +396,7 @@ impl Writer<'_> {
         let mut mounts = self.mounts();
         mounts.secret(secret::ARCHIVE, &format!("{LENT}/apt.tar"));
         let shell = format!(
-            ". {LENT}/bin/lend; cd {WORKDIR}; \
+            ". {LENT}/bin/lend; . {LENT}/bin/archive; cd {WORKDIR}; \
              export PATH=\"$PATH:{LENT}/bin\" HOME=/root UV_PYTHON={VENV}/bin/python UV_NO_CACHE=1; \
              exec /bin/bash -c \"$0\""
         );

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use imagespec_core::dockerfile::{Dockerfile, Lowering, shell};
+use imagespec_core::dockerfile::{Dockerfile, Lowering, Start, shell};
 use imagespec_core::error::BuildError;
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn lowered(declared: Value, files: &[(&str, &str)]) -> Result<Dockerfile, BuildE
     let folder = folder(files);
     let resolved = resolved(folder.path(), &spec(declared)).expect("resolved");
     let lowering = Lowering {
-        base: BASE,
+        base: Start::Image(BASE),
         options: &["--index-strategy=unsafe-best-match".to_owned()],
         bytecode: true,
         secrets: &[Path::new("/run/netrc")],
@@ -187,7 +187,7 @@ fn a_reference_cannot_add_an_instruction() {
     let resolved = resolved(folder.path(), &spec(json!({}))).expect("resolved");
     for base in ["", "a b", "a\nRUN x"] {
         let lowering = Lowering {
-            base,
+            base: Start::Image(base),
             options: &[],
             bytecode: false,
             secrets: &[],

@@ -100,7 +100,7 @@ impl From<EngineError> for BuildError {
                 built.hint("`docker context use default` leaves it; `DOCKER_HOST` goes before it")
             }
             EngineError::Unreachable { .. } | EngineError::Silent { .. } => built.hint(
-                "start the engine, or name its address in `DOCKER_HOST`; `--output store` and `tar:FILE` need none",
+                "start the engine, or name its address in `DOCKER_HOST`; `--builder native --output store` needs none",
             ),
             EngineError::Refused { .. } | EngineError::Image(_) => built,
         }

@@ -1,0 +1,147 @@
+//! A plan as a Dockerfile for whoever wants to go on without this program.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use imagespec_core::context::BuildContext;
+use imagespec_core::dockerfile::{Dockerfile, Lowering, Start, TOOLS, secret};
+use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_core::host::Host;
+use imagespec_core::plan::BuildPlan;
+use imagespec_debian::ArchiveOptions;
+
+use crate::lower::{Lowered, lower};
+use crate::tree::Node;
+
+/// The text of a plan's Dockerfile, over an image of this reference.
+pub fn dockerfile(
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+    base: &str,
+) -> Result<String, BuildError> {
+    let targets: Vec<&Path> = cx.secrets.iter().map(|secret| &*secret.target).collect();
+    let lowering = Lowering {
+        base: Start::Image(base),
+        options: &[],
+        bytecode: cx.settings.bytecode(),
+        secrets: &targets,
+    };
+    Ok(Dockerfile::of(plan, &lowering)?.text)
+}
+
+/// What a written Dockerfile starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// An image that everybody can have.
+    Image(String),
+    /// Layers of our own base: compressed archives of this machine.
+    Layers(Vec<PathBuf>),
+}
+
+/// Writes a plan's Dockerfile and its build context into a folder, which appears only when it is complete. The
+/// machine's indexes, package sources and authorities are in the context, and nothing of them in what is built; its
+/// logins are not.
+pub async fn write(
+    host: &Host,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+    base: &Base,
+    folder: &Path,
+) -> Result<(), BuildError> {
+    let names: Vec<_> = match base {
+        Base::Image(_) => Vec::new(),
+        Base::Layers(layers) => (0..layers.len())
+            .map(|number| format!("{TOOLS}/base/{number:02}.tar.gz"))
+            .collect(),
+    };
+    let start = match base {
+        Base::Image(reference) => Start::Image(reference),
+        Base::Layers(_) => Start::Layers(&names),
+    };
+    let lowered = lower(host, &ArchiveOptions::default(), plan, cx, start).await?;
+    let Lowered {
+        mut tree,
+        doorman,
+        secrets,
+        ..
+    } = lowered;
+    for (id, name) in secret::PUBLIC {
+        if let Some(content) = secrets.get(id) {
+            tree.add(&format!("{TOOLS}/bin/{name}"), content, false);
+        }
+    }
+    if let Base::Layers(layers) = base {
+        for (name, layer) in names.iter().zip(layers) {
+            let added = tree.add_file(name, layer.clone());
+            added.map_err(|error| unwritten(folder, &error))?;
+        }
+    }
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let make = || -> io::Result<tempfile::TempDir> {
+        if fs_err::symlink_metadata(folder).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        fs_err::create_dir_all(parent)?;
+        tempfile::Builder::new()
+            .prefix(".imagespec-")
+            .permissions(readable())
+            .tempdir_in(parent)
+    };
+    let work = make().map_err(|error| unwritten(folder, &error))?;
+    let fill = async {
+        for (path, node) in tree.select(&[]) {
+            let to = work.path().join(path);
+            match node {
+                Node::Directory => fs_err::create_dir_all(&to)?,
+                Node::Symlink(target) => link(&target, &to)?,
+                Node::File(file) => {
+                    let mut content = tree.open(&file).await?;
+                    let mut written = fs_err::File::create_new(&to)?;
+                    io::copy(&mut content, &mut written)?;
+                    if file.executable {
+                        written.set_permissions(readable())?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    };
+    let filled: io::Result<()> = tokio::select! {
+        filled = fill => filled,
+        () = doorman.serve(cx.files) => Err(io::ErrorKind::BrokenPipe.into()),
+    };
+    let filled = filled.and_then(|()| fs_err::rename(work.path(), folder));
+    filled.map_err(|error| unwritten(folder, &error))?;
+    // It has another name now, so there is nothing to remove.
+    let _ = work.keep();
+    Ok(())
+}
+
+#[cfg(unix)]
+fn readable() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o755)
+}
+
+#[cfg(unix)]
+fn link(target: &str, to: &Path) -> io::Result<()> {
+    fs_err::os::unix::fs::symlink(target, to)
+}
+
+fn unwritten(folder: &Path, error: &io::Error) -> BuildError {
+    let message = format!(
+        "cannot write the Dockerfile's context into `{}`",
+        folder.display()
+    );
+    let failed = BuildError::failed(message).field("write").caused_by(error);
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => BuildError {
+            kind: ErrorKind::Input,
+            ..failed
+        }
+        .hint("name a folder that does not exist yet"),
+        _ => failed,
+    }
+}

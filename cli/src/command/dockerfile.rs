@@ -1,0 +1,178 @@
+//! Plans as Dockerfiles: shown, or written with their build contexts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use imagespec_builder_local::{Base as Written, dockerfile, write};
+use imagespec_core::builder::BuilderConfig;
+use imagespec_core::context::{BuildContext, BuildSettings, Destination, Output};
+use imagespec_core::error::BuildError;
+use imagespec_core::event::{Progress, Silent};
+use imagespec_core::execute::{Candidate, Job, Options, Outcome};
+use imagespec_core::plan::Base;
+use imagespec_core::platform::Platform;
+use imagespec_core::registry::Registry;
+use imagespec_oci::image::Image;
+use imagespec_oci::images::ImageStore;
+use serde_json::Map;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::build::run;
+use super::jobs::Work;
+use super::resolve::ResolvedTarget;
+use crate::args::{Dialect, ProgressForm};
+use crate::report::print;
+
+/// How our own base is called where it is not written beside the Dockerfile.
+const OWN_BASE: &str = "imagespec-base";
+
+/// Prints the Dockerfiles of targets, or writes that of one target with its context.
+pub(super) async fn plan(
+    cx: &Context,
+    targets: &[ResolvedTarget],
+    dialect: Option<Dialect>,
+    to: Option<&Path>,
+) -> Result<(), BuildError> {
+    if dialect == Some(Dialect::Kaniko) {
+        let message = "this version writes no Dockerfile for Kaniko: `--dialect kaniko`";
+        return Err(BuildError::input(message).hint("`--dialect buildkit` is for Docker's builder"));
+    }
+    match (to, targets) {
+        (None, targets) => {
+            for target in targets {
+                show(target, targets.len() > 1)?;
+            }
+            Ok(())
+        }
+        (Some(folder), [target]) => write_one(cx, target, &cx.folder.join(folder)).await,
+        (Some(_), targets) => {
+            let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
+            let message = format!("`--write` names one folder for {} images", names.len());
+            Err(BuildError::input(message).hint(format!("name one target: {}", names.join(", "))))
+        }
+    }
+}
+
+fn show(target: &ResolvedTarget, named: bool) -> Result<(), BuildError> {
+    let name = reference(target).unwrap_or_else(|| OWN_BASE.to_owned());
+    let text = with_context(target, |cx| dockerfile(&target.resolved.plan, cx, &name))?;
+    if named {
+        print(&format!("# {}", target.name))?;
+    }
+    if matches!(target.resolved.plan.base, Base::Debian { .. }) {
+        print("# `--write DIR` puts the base and all that is mounted here beside this file.")?;
+    }
+    print(text.trim_end())
+}
+
+/// What the image starts from, where that has a name.
+fn reference(target: &ResolvedTarget) -> Option<String> {
+    match (&target.resolved.plan.base, &target.base) {
+        (Base::Reference { reference }, _) => Some(reference.clone()),
+        (_, Some(base)) => Some(base.resolved.destination.reference()),
+        _ => None,
+    }
+}
+
+async fn write_one(cx: &Context, target: &ResolvedTarget, to: &Path) -> Result<(), BuildError> {
+    let base = match reference(target) {
+        Some(reference) => Written::Image(reference),
+        None => Written::Layers(base_layers(cx, target).await?),
+    };
+    let resolved = &target.resolved;
+    let settings = BuildSettings::default();
+    let build = build_context(target, &settings);
+    write(&cx.host, &resolved.plan, &build, &base, to).await?;
+    print(&to.join("Dockerfile").display().to_string())
+}
+
+fn with_context<T>(target: &ResolvedTarget, use_it: impl FnOnce(&BuildContext<'_>) -> T) -> T {
+    let settings = BuildSettings::default();
+    use_it(&build_context(target, &settings))
+}
+
+fn build_context<'a>(target: &'a ResolvedTarget, settings: &'a BuildSettings) -> BuildContext<'a> {
+    let resolved = &target.resolved;
+    BuildContext {
+        output: &Output::Docker,
+        destination: &resolved.destination,
+        files: &*resolved.files,
+        base: None,
+        secrets: &resolved.secrets,
+        logins: &resolved.logins,
+        settings,
+        progress: Progress::new(&target.name, &Silent),
+        cancel: CancellationToken::new(),
+    }
+}
+
+/// Makes our own base, and says where its layers are.
+async fn base_layers(
+    cx: &Context,
+    target: &ResolvedTarget,
+) -> Result<Vec<std::path::PathBuf>, BuildError> {
+    let registry = Registry::linked()?;
+    let entry = registry.get("native")?;
+    let builder: Arc<_> = (entry.create)(BuilderConfig {
+        host: &cx.host,
+        options: &Map::new(),
+    })?;
+    let plan = target.resolved.plan.base_only();
+    let platform = plan
+        .platforms
+        .first()
+        .cloned()
+        .unwrap_or_else(Platform::host);
+    let job = Job {
+        target: target.name.clone(),
+        destination: Destination {
+            registry: None,
+            pull_registry: None,
+            name: OWN_BASE.to_owned(),
+            tag: plan.digest().hex(),
+            extra_tags: Vec::new(),
+        },
+        plan,
+        output: Some(Output::Store),
+        push: false,
+        files: target.resolved.files.clone(),
+        secrets: Vec::new(),
+        logins: target.resolved.logins.clone(),
+        settings: BuildSettings {
+            force: true,
+            ..BuildSettings::default()
+        },
+        builder: Candidate {
+            name: entry.name,
+            builder,
+        },
+        fallback: None,
+        base_maker: None,
+        base: None,
+    };
+    let work = Work {
+        jobs: vec![job],
+        targets: vec![0],
+        options: Options {
+            jobs: 1,
+            on_unknown: imagespec_core::execute::OnUnknown::Fail,
+            dry_run: false,
+        },
+    };
+    let mut results = run(&work, ProgressForm::Auto).await;
+    let Some(Outcome::Done(image)) = results.pop().transpose()? else {
+        return Err(BuildError::failed("no base was made"));
+    };
+    let store = ImageStore::open(&cx.host.cache_dir);
+    let digest = image
+        .digest
+        .ok_or_else(|| BuildError::failed("the base has no digest"))?;
+    let image = Image::read(store.blobs(), &digest, &platform).map_err(|error| {
+        BuildError::failed("cannot read the base in the local store").caused_by(&error)
+    })?;
+    let layers = image.layers.iter();
+    Ok(layers
+        .map(|layer| store.blobs().path(&layer.digest))
+        .collect())
+}
