@@ -376,7 +376,7 @@ fn a_dockerfile_that_is_written_builds_without_us_to_the_same_image() {
     let shown = place.says(&["plan", "app", "--format", "dockerfile"]);
     let written = fs_err::read_to_string(place.path("project/out/Dockerfile")).expect("a file");
     let after_base = |text: &str| {
-        text[text.find("USER root").expect("the user")..]
+        text[text.find("USER 0:0").expect("the user")..]
             .trim_end()
             .to_owned()
     };

@@ -26,6 +26,9 @@ pub const PINNED: &str = ".imagespec/pinned.txt";
 /// Where the container finds what it is lent.
 pub const LENT: &str = "/dev/imagespec";
 
+/// A base need not know root by name.
+const ROOT: &str = "USER 0:0";
+
 /// Secrets of the build, by the names that the Dockerfile has for them. All may be missing.
 pub mod secret {
     /// Shell commands that export where packages come from, logins included: for their installation alone.
@@ -182,7 +185,7 @@ impl Writer<'_> {
                 }
             }
         }
-        self.line("USER root");
+        self.line(ROOT);
         if matches!(self.plan.base, Base::Reference { .. }) {
             self.prepare();
         }
@@ -374,7 +377,7 @@ impl Writer<'_> {
             None => {}
         }
         arguments.extend(packages.iter().map(|package| shell(package)));
-        self.line(&format!("USER {USER}"));
+        self.line(&format!("USER {USER_ID}:{USER_ID}"));
         self.line(&format!(
             "RUN {mounts}set -e; . {LENT}/bin/lend; cd {}; \\\n    \
              export HOME={} UV_CACHE_DIR={LENT}/cache PYC_INVALIDATION_MODE=UNCHECKED_HASH; \\\n    \
@@ -384,7 +387,7 @@ impl Writer<'_> {
             contract::USER_HOME,
             arguments.join(" \\\n        "),
         ));
-        self.line("USER root");
+        self.line(ROOT);
         let field = requirements.map_or("packages", |_| "requirements");
         self.count("install", "Python packages", field);
     }

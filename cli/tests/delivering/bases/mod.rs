@@ -4,7 +4,8 @@ mod variant;
 
 use serde_json::Value;
 
-use crate::place::Place;
+use crate::engine::{Engine, root};
+use crate::place::{Place, has};
 
 use variant::Ground;
 
@@ -274,4 +275,95 @@ fn what_a_base_cannot_give_is_refused_by_its_field() {
     let told = place.run(&["build", "--progress", "plain"]);
     let told = String::from_utf8_lossy(&told.stderr).into_owned();
     assert!(told.contains("has no `/bin/bash`"), "{told}");
+}
+
+#[test]
+fn an_engine_makes_of_a_base_what_native_makes_of_it() {
+    if !has("dockerd") || !has("docker") || !root() {
+        return;
+    }
+    let Some(ground) = Ground::new() else {
+        return;
+    };
+    odd(&ground);
+    let engine = Engine::start();
+    let mut place = Place::new(&app(
+        &ground,
+        "odd:1",
+        "packages = [\"tabulate\"]\napt_packages = [\"libedit2\"]\npython_version = \"3.11\"\nsource_root = \".\"\n\
+         commands = [\"id -un > /root/who\", \"python -c 'import tabulate'\"]\nenv = { LD_LIBRARY_PATH = \"/x\" }\n",
+    ));
+    place.set("DOCKER_HOST", &engine.address());
+    let look = "import tabulate, sys, os, pwd; print(open('/root/who').read().strip(), os.getuid(), \
+         pwd.getpwnam('flytekit').pw_uid, pwd.getpwuid(1000).pw_name, os.path.isdir('/home/flytekit'), \
+         sys.prefix, sys.base_prefix, os.path.exists('/etc/shadow'), open('/opt/venv/pyvenv.cfg').read(), \
+         sorted(os.listdir('/opt/venv/bin')), os.stat('/root').st_uid, sorted(os.listdir('/etc/apt/sources.list.d')))";
+    let mut all = Vec::new();
+    for builder in ["default", "native"] {
+        let output = ["app", "--force", "--builder", builder, "--output", "docker"];
+        let network = ["--option", "network=host"];
+        let network = &network[..if builder == "default" { 2 } else { 0 }];
+        let built = place.builds(&[&output[..], network].concat());
+        assert_eq!(built["builder"], builder);
+        let name = built["reference"].as_str().expect("a name");
+        let output = engine
+            .client()
+            .args([
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                name,
+                "python",
+                "-c",
+                look,
+            ])
+            .output()
+            .expect("docker");
+        assert!(output.status.success(), "{output:?}");
+        let parts = "{{json .Config.User}} {{json .Config.WorkingDir}} {{json .Config.Entrypoint}} \
+             {{json .Config.Cmd}} {{json .Config.Labels}}";
+        let env = engine.inspect(name, "{{range .Config.Env}}{{println .}}{{end}}");
+        let mut env: Vec<_> = env.lines().map(str::to_owned).collect();
+        env.sort();
+        let said = String::from_utf8(output.stdout).expect("a text");
+        all.push((engine.inspect(name, parts), env, said));
+    }
+    assert_eq!(all[0], all[1]);
+
+    ground.changed(
+        "other:1",
+        &[(
+            "etc/passwd",
+            "flytekit:x:1001:1001::/home/flytekit:/bin/sh\n",
+        )],
+        &[],
+    );
+    for (base, more, code, said) in [
+        ("gone:1", "", 1, "gone:1"),
+        (
+            "ground:1",
+            "python_version = \"3.12\"",
+            2,
+            "the base has no Python 3.12 but 3.11",
+        ),
+        (
+            "odd:1",
+            "python_exec = \"/opt/python\"",
+            2,
+            "no program at that path: `/opt/python`",
+        ),
+        (
+            "other:1",
+            "",
+            2,
+            "it has a user `flytekit` of other ids than 1000:1000",
+        ),
+    ] {
+        let mut place = Place::new(&app(&ground, base, more));
+        place.set("DOCKER_HOST", &engine.address());
+        let (found, told) = place.fails(&["build", "--builder", "default", "--option", "network=host"]);
+        assert_eq!(found, Some(code), "{base} {more}: {told}");
+        assert!(told.contains(said), "{base} {more}: {told}");
+    }
 }
