@@ -244,7 +244,8 @@ impl Builder for Local {
         plan: &BuildPlan,
         cx: &BuildContext<'_>,
     ) -> Result<BuiltImage, BuildError> {
-        let built = cx.cancel.run_until_cancelled(self.make(plan, cx)).await;
+        let make = Box::pin(self.make(plan, cx));
+        let built = cx.cancel.run_until_cancelled(make).await;
         match built.unwrap_or_else(|| Err(BuildError::interrupted())) {
             // An engine that hears of it first says that it was cancelled.
             Err(error) if cx.cancel.is_cancelled() && error.kind != ErrorKind::Interrupted => {

@@ -1,6 +1,7 @@
 //! A plan as an engine takes it: a Dockerfile, its context, and what the build is lent.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
@@ -239,7 +240,7 @@ fn lend(
             continue;
         }
         let value = imagespec_core::dockerfile::shell(value);
-        text.push_str(&format!("export {variable}={value}\n"));
+        let _ = writeln!(text, "export {variable}={value}");
     }
     if !text.is_empty() {
         secrets.insert(name.to_owned(), text.into_bytes());

@@ -264,9 +264,11 @@ struct Run<'a> {
     same: Vec<usize>,
     cells: Vec<OnceCell<Result<Outcome, BuildError>>>,
     /// Our own bases, as other builders make them: each once.
-    bases: Mutex<HashMap<(Digest, Output, Option<String>), Arc<BaseCell>>>,
+    bases: Mutex<HashMap<BaseKey, Arc<BaseCell>>>,
 }
 
+/// Which base, where it is wanted, and in which registry.
+type BaseKey = (Digest, Output, Option<String>);
 type BaseCell = OnceCell<Result<BuiltImage, BuildError>>;
 
 impl Run<'_> {

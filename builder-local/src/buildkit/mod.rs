@@ -65,7 +65,7 @@ pub(crate) async fn solve(
         ..SolveRequest::default()
     };
     let mut solver = control.clone();
-    let solved = async move { solver.solve(request).await };
+    let answer = async move { solver.solve(request).await };
     let watched = async {
         let request = StatusRequest { r#ref: reference };
         // Nobody depends on it: the answer says whether it went well.
@@ -78,9 +78,9 @@ pub(crate) async fn solve(
         }
     };
     // The last of the status comes after the answer.
-    let (solved, ()) = tokio::join!(solved, watched);
+    let (answer, ()) = tokio::join!(answer, watched);
     drop(session);
-    Ok(solved?.into_inner().exporter_response)
+    Ok(answer?.into_inner().exporter_response)
 }
 
 async fn control(endpoint: &Endpoint) -> Result<ControlClient<Channel>, Status> {

@@ -34,13 +34,18 @@ copy = ["data"]
 entrypoint = ["env", "WITH=a b"]
 env = { A = "a \"b\" $HOME 'c' \\ d", _F_RUNTIME = "" }
 runtime_packages = ["tabulate"]
+pip_secret_mounts = [["netrc", "/run/secrets/netrc"]]
 "#;
+/// What is in the secret, and nowhere else.
+const PASSWORD: &str = "hunter2-hunter2";
 
 fn write_sources(place: &Place) {
     place.write("src/main.py", "print('main')\n");
     place.write("src/pkg/__init__.py", "");
     place.write("src/__pycache__/x.pyc", "");
     place.write("data/a b.txt", "data\n");
+    let secret = format!("machine nowhere.invalid login me password {PASSWORD}\n");
+    place.write("netrc", &secret);
 }
 
 /// What an image of the contract answers, whoever built it.
@@ -65,6 +70,7 @@ print(json.dumps({
     "lent": [path for path in ["/dev/imagespec", "/run/imagespec", "/root/.cache", "/opt/venv/.lock"]
              if os.path.exists(path)],
     "lists": os.listdir("/var/lib/apt/lists"),
+    "run": sorted(os.listdir("/run")),
     "compiled": os.path.exists(importlib.import_module("six").__cached__),
 }))
 "#;
@@ -108,12 +114,6 @@ fn the_same_declaration_is_the_same_image_whoever_builds_it() {
     let engine = Engine::start();
     let place = place(&engine, WHOLE);
     write_sources(&place);
-    let secret = place.path("netrc");
-    fs_err::write(
-        &secret,
-        "machine nowhere.invalid login me password hunter2-hunter2",
-    )
-    .expect("a file");
     let mut told = Vec::new();
     for builder in ["default", "native"] {
         let output = [
@@ -136,6 +136,15 @@ fn the_same_declaration_is_the_same_image_whoever_builds_it() {
         assert_eq!(answers["lent"], Value::Array(Vec::new()), "{builder}");
         assert_eq!(answers["audit"], "", "{builder}");
         assert_eq!(config["Labels"]["team"], "ml", "{builder}");
+        for arguments in [
+            &["history", "--no-trunc", &reference][..],
+            &["save", &reference],
+        ] {
+            let output = engine.client().args(arguments).output().expect("docker");
+            assert!(output.status.success(), "{output:?}");
+            let found = memchr::memmem::find(&output.stdout, PASSWORD.as_bytes());
+            assert_eq!(found, None, "{builder}: {arguments:?}");
+        }
         told.push((answers, config));
     }
     let [engine_s, native_s] = <[_; 2]>::try_from(told).expect("two");

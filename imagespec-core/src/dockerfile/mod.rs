@@ -390,6 +390,27 @@ impl Writer<'_> {
         self.line(ROOT);
         let field = requirements.map_or("packages", |_| "requirements");
         self.count("install", "Python packages", field);
+        self.remove_mount_points();
+    }
+
+    /// Old engines leave an empty file where a secret was mounted, and the folders above it.
+    fn remove_mount_points(&mut self) {
+        let targets = self.lowering.secrets.iter();
+        let targets: Vec<_> = targets
+            .map(|target| shell(&target.to_string_lossy()))
+            .collect();
+        if targets.is_empty() {
+            return;
+        }
+        self.line(&format!(
+            "RUN for file in {}; do \\\n    \
+             if [ -f \"$file\" ] && [ ! -s \"$file\" ]; then rm \"$file\"; fi; folder=${{file%/*}}; \\\n    \
+             while [ -n \"${{folder%/*}}\" ] && [ \"$folder\" != {} ] && rmdir \"$folder\" 2>/dev/null; do \\\n    \
+             folder=${{folder%/*}}; done; done",
+            targets.join(" "),
+            contract::USER_HOME,
+        ));
+        self.count("", "", "pip_secret_mounts");
     }
 
     fn command(&mut self, command: &str) {

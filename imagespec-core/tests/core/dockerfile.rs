@@ -49,6 +49,7 @@ fn what_changes_often_comes_late() {
         "USER",
         "RUN",
         "USER",
+        "RUN",
         "ENV",
         "COPY",
         "COPY",
@@ -65,9 +66,9 @@ fn what_changes_often_comes_late() {
         "apt-get install --quiet=2 -o=Dpkg::Use-Pty=0 --yes --no-install-recommends git"
     ));
     assert!(lines[4].contains("'numpy>=2'"), "{}", lines[4]);
-    assert_eq!(lines[7], r#"COPY --chown=1000:1000 ["src/","/root/"]"#);
-    assert!(lines[10].starts_with("ENV _F_IMG_ID="));
-    assert_eq!(lines[13], r#"ENTRYPOINT ["run","it"]"#);
+    assert_eq!(lines[8], r#"COPY --chown=1000:1000 ["src/","/root/"]"#);
+    assert!(lines[11].starts_with("ENV _F_IMG_ID="));
+    assert_eq!(lines[14], r#"ENTRYPOINT ["run","it"]"#);
 }
 
 #[test]

@@ -102,8 +102,10 @@ fn resealed(input: Vec<u8>) -> Vec<u8> {
         zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     for part in text.split("=== ").skip(1).take(64) {
         let (name, content) = part.split_once(" ===\n").unwrap_or((part, ""));
-        // Names of the archive that the library refuses are tested without it.
-        if zip.start_file(name, options).is_ok() {
+        // Names of the archive that the library refuses are tested without it. It finds out too late which are longer
+        // than an archive can say.
+        let fits = u16::try_from(name.len()).is_ok();
+        if fits && zip.start_file(name, options).is_ok() {
             zip.write_all(content.as_bytes()).expect("a file");
         }
     }

@@ -362,7 +362,8 @@ fn an_engine_makes_of_a_base_what_native_makes_of_it() {
     ] {
         let mut place = Place::new(&app(&ground, base, more));
         place.set("DOCKER_HOST", &engine.address());
-        let (found, told) = place.fails(&["build", "--builder", "default", "--option", "network=host"]);
+        let (found, told) =
+            place.fails(&["build", "--builder", "default", "--option", "network=host"]);
         assert_eq!(found, Some(code), "{base} {more}: {told}");
         assert!(told.contains(said), "{base} {more}: {told}");
     }
