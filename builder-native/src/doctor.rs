@@ -228,7 +228,7 @@ async fn engine(host: &Host) -> Finding {
             .await
             .map_err(|error: imagespec_oci::engine::EngineError| error.into()),
     );
-    // Only `--output docker` needs one.
+    // Only `default` and `--output docker` need one.
     match finding.state {
         State::Broken => Finding {
             state: State::Absent,
