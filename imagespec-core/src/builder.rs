@@ -206,6 +206,8 @@ pub struct BuiltLayer {
 /// What a factory has to make a builder from.
 #[derive(Debug, Clone, Copy)]
 pub struct BuilderConfig<'a> {
+    /// The name under which it is known.
+    pub name: &'static str,
     /// The machine.
     pub host: &'a Host,
     /// Options of this builder: those of the deployment, overlaid with the spec's `builder_options` and the

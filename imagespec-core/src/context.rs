@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::builder::BuiltImage;
 use crate::event::Progress;
 use crate::login::IndexLogins;
+use crate::plan::ContextEntry;
 
 /// Where and how one image is built: everything that says *how*, while the plan says *what*.
 #[derive(Debug)]
@@ -209,4 +210,43 @@ pub trait ContextFiles: fmt::Debug + Send + Sync {
         self.open(path)?.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// Writes the files of a plan to a folder that exists and is empty, as the plan has them.
+pub fn write_files(
+    entries: &BTreeMap<String, ContextEntry>,
+    files: &dyn ContextFiles,
+    folder: &Path,
+) -> io::Result<()> {
+    for (path, entry) in entries {
+        let to = folder.join(path);
+        if let Some(parent) = to.parent() {
+            fs_err::create_dir_all(parent)?;
+        }
+        match entry {
+            ContextEntry::Directory => fs_err::create_dir_all(&to)?,
+            ContextEntry::Symlink { target } => link(target, &to)?,
+            ContextEntry::File { executable, .. } => {
+                let mut file = fs_err::File::create_new(&to)?;
+                io::copy(&mut files.open(path)?, &mut file)?;
+                #[cfg(unix)]
+                if *executable {
+                    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+                }
+                #[cfg(not(unix))]
+                let _ = executable;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn link(target: &str, to: &Path) -> io::Result<()> {
+    fs_err::os::unix::fs::symlink(target, to)
+}
+
+#[cfg(not(unix))]
+fn link(_: &str, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -97,6 +97,11 @@ impl<'a> Progress<'a> {
         Self { image, sink }
     }
 
+    /// The image they are of, by the name the person gave it.
+    pub const fn image(&self) -> &'a str {
+        self.image
+    }
+
     /// Sends an event.
     pub fn emit(&self, event: BuildEvent) {
         self.sink.emit(Event {

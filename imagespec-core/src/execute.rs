@@ -113,13 +113,20 @@ pub async fn execute(
     sink: &dyn EventSink,
     cancel: &CancellationToken,
 ) -> Vec<Result<Outcome, BuildError>> {
+    // A builder that looks around may take its time.
+    let Some(chosen) = cancel.run_until_cancelled(choose(jobs, sink)).await else {
+        return jobs
+            .iter()
+            .map(|_| Err(BuildError::interrupted()))
+            .collect();
+    };
     let run = Run {
         jobs,
         options,
         sink,
         cancel,
         permits: Semaphore::new(options.jobs.max(1)),
-        chosen: choose(jobs, sink).await,
+        chosen,
         same: same(jobs),
         cells: jobs.iter().map(|_| OnceCell::new()).collect(),
         bases: Mutex::default(),
@@ -178,11 +185,15 @@ async fn choose(jobs: &[Job], sink: &dyn EventSink) -> Vec<Result<Candidate, Bui
 }
 
 fn missing(candidate: &Candidate, reason: &str, hint: &str) -> BuildError {
-    BuildError::unavailable(format!(
+    let error = BuildError::unavailable(format!(
         "builder `{}` cannot work here: {reason}",
         candidate.name
-    ))
-    .hint(hint)
+    ));
+    if hint.is_empty() {
+        error
+    } else {
+        error.hint(hint)
+    }
 }
 
 fn in_image(job: &Job, error: BuildError) -> BuildError {

@@ -40,6 +40,12 @@ impl fmt::Debug for Login {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IndexLogins(Vec<Login>);
 
+impl FromIterator<Login> for IndexLogins {
+    fn from_iter<I: IntoIterator<Item = Login>>(logins: I) -> Self {
+        Self(logins.into_iter().collect())
+    }
+}
+
 impl IndexLogins {
     /// `text` without the logins in its URLs, which are kept here. Users of version control over SSH are no
     /// secrets and stay; what follows a `#` at the start of a line or after a blank is a comment, whose logins

@@ -9,18 +9,19 @@ use imagespec_core::registry::{BuilderEntry, Registry};
 use serde_json::{Map, Value, json};
 
 use super::Context;
+use crate::builders;
 use crate::report::{Table, print, print_json};
 
-struct Found<'a> {
-    entry: &'a BuilderEntry,
+struct Found {
+    entry: BuilderEntry,
     able: CapabilitySet,
     availability: Availability,
 }
 
 pub(super) async fn builders(cx: &Context, json: bool) -> Result<u8, BuildError> {
     let registry = Registry::linked()?;
-    let found = join_all(registry.entries().map(|entry| look(cx, entry))).await;
-    let found: Vec<_> = found.into_iter().collect::<Result<_, _>>()?;
+    let all = builders::all(&registry, &cx.host);
+    let found = join_all(all.into_iter().map(|entry| look(cx, entry))).await;
     if json {
         let documents: Vec<_> = found.iter().map(document).collect();
         print_json(&json!({ "builders": documents }))?;
@@ -32,20 +33,32 @@ pub(super) async fn builders(cx: &Context, json: bool) -> Result<u8, BuildError>
     Ok(0)
 }
 
-async fn look<'a>(cx: &Context, entry: &'a BuilderEntry) -> Result<Found<'a>, BuildError> {
-    let builder = (entry.create)(BuilderConfig {
+async fn look(cx: &Context, entry: BuilderEntry) -> Found {
+    let made = (entry.create)(BuilderConfig {
+        name: entry.name,
         host: &cx.host,
         options: &Map::new(),
-    })?;
-    Ok(Found {
-        entry,
-        able: builder.capabilities(),
-        availability: builder.probe().await,
-    })
+    });
+    match made {
+        Ok(builder) => Found {
+            entry,
+            able: builder.capabilities(),
+            availability: builder.probe().await,
+        },
+        // A program that is none of ours must not hide the others.
+        Err(error) => Found {
+            entry,
+            able: CapabilitySet::new(),
+            availability: Availability::Missing {
+                reason: error.message,
+                hint: error.hints.join("; "),
+            },
+        },
+    }
 }
 
-fn document(found: &Found<'_>) -> Value {
-    let entry = found.entry;
+fn document(found: &Found) -> Value {
+    let entry = &found.entry;
     let options = entry.options.iter();
     let options: Map<_, _> = options
         .map(|(name, meaning)| ((*name).to_owned(), json!(meaning)))
@@ -61,7 +74,7 @@ fn document(found: &Found<'_>) -> Value {
     })
 }
 
-fn table(found: &[Found<'_>]) -> Table {
+fn table(found: &[Found]) -> Table {
     let mut table = Table::new(["name", "aliases", "works here", "because", "builds with"]);
     for Found {
         entry,
@@ -71,6 +84,7 @@ fn table(found: &[Found<'_>]) -> Table {
     {
         let (works, because) = match availability {
             Availability::Ready { detail } => ("yes", detail.clone()),
+            Availability::Missing { reason, hint } if hint.is_empty() => ("no", reason.clone()),
             Availability::Missing { reason, hint } => ("no", format!("{reason}; {hint}")),
         };
         table.row([
@@ -85,7 +99,7 @@ fn table(found: &[Found<'_>]) -> Table {
 }
 
 /// A row a capability that any builder has, a column a builder.
-fn abilities(found: &[Found<'_>]) -> Table {
+fn abilities(found: &[Found]) -> Table {
     let names = found.iter().map(|found| found.entry.name);
     let mut table = Table::new(std::iter::once("can").chain(names));
     let all: BTreeSet<Capability> = found.iter().flat_map(|found| found.able.clone()).collect();

@@ -115,6 +115,7 @@ async fn base_layers(
     let registry = Registry::linked()?;
     let entry = registry.get("native")?;
     let builder: Arc<_> = (entry.create)(BuilderConfig {
+        name: entry.name,
         host: &cx.host,
         options: &Map::new(),
     })?;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::Context;
 use super::resolve::ResolvedTarget;
 use crate::args::{HowArgs, ResolveArgs};
-use crate::env;
+use crate::{builders, env};
 
 /// What is handed to the pipeline.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Planner<'_> {
         for (key, value) in &self.args.options {
             builder_options.insert(key.clone(), Value::String(value.clone()));
         }
-        let entry = *self.registry.get(&name)?;
+        let entry = builders::find(&self.registry, &self.cx.host, &name)?;
         let fallback = entry.fallback.filter(|_| self.may_fall_back && !by_flag);
         let linked = |name: &&str| self.registry.get(name).is_ok();
         let base_maker = entry.base_maker.filter(linked);
@@ -168,7 +168,7 @@ impl Planner<'_> {
         name: &str,
         options: Map<String, Value>,
     ) -> Result<Candidate, BuildError> {
-        let entry = self.registry.get(name)?;
+        let entry = builders::find(&self.registry, &self.cx.host, name)?;
         let made = self
             .candidates
             .iter()
@@ -177,6 +177,7 @@ impl Planner<'_> {
             return Ok(candidate.clone());
         }
         let builder: Arc<_> = (entry.create)(BuilderConfig {
+            name: entry.name,
             host: &self.cx.host,
             options: &options,
         })?;

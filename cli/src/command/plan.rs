@@ -10,6 +10,7 @@ use serde_json::json;
 use super::resolve::{ResolvedTarget, resolve_targets};
 use super::{Context, dockerfile};
 use crate::args::{Dialect, PlanFormat, Select};
+use crate::builders;
 use crate::report::{print, print_json};
 
 pub(super) fn tag(cx: &Context, select: &Select) -> Result<u8, BuildError> {
@@ -49,7 +50,7 @@ pub(super) async fn plan(
     let mut documents = Vec::new();
     for target in &targets {
         let resolved = &target.resolved;
-        let builder = registry.get(&resolved.builder.0)?.name;
+        let builder = builders::find(&registry, &cx.host, &resolved.builder.0)?.name;
         let reference = resolved.destination.reference();
         if format == PlanFormat::Json {
             documents.push(json!({

@@ -168,6 +168,7 @@ fn names_nobody_knows() {
     --- stderr
     error: unknown builder: `kanko`
     hint: known builders: default, native
+    hint: a program `imagespec-builder-kanko` on PATH would be one, too
     ");
     assert_snapshot!(place.run(&["tag", "--deployment", "flite"]), @r"
     exit code: 2

@@ -2,5 +2,6 @@
 
 mod asking;
 mod declaring;
+mod external;
 mod failing;
 mod place;

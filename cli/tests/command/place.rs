@@ -32,6 +32,16 @@ impl Place {
         Self::new(&[("imagespec.toml", text)])
     }
 
+    /// Puts a program on `PATH`.
+    pub(crate) fn program(&self, name: &str, text: &str) {
+        let folder = self.folder.path().join("bin");
+        fs_err::create_dir_all(&folder).expect("a folder");
+        let file = folder.join(name);
+        fs_err::write(&file, text).expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs_err::set_permissions(&file, mode).expect("a mode");
+    }
+
     pub(crate) fn project(&self) -> std::path::PathBuf {
         self.folder.path().join("project")
     }
@@ -45,6 +55,10 @@ impl Place {
             .env_clear()
             .env("HOME", self.folder.path().join("home"))
             .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
+            .env(
+                "PATH",
+                format!("{}:/usr/bin:/bin", self.folder.path().join("bin").display()),
+            )
             .stdin(Stdio::null());
         command
     }

@@ -7,6 +7,7 @@ mod consumers;
 mod docker;
 mod doctor;
 mod engine;
+mod external;
 mod forms;
 mod logins;
 mod place;

@@ -60,6 +60,12 @@ pub enum EngineError {
         /// Why.
         source: Error,
     },
+    /// Its socket is not open to this user.
+    #[error("the container engine is not open to this user: `{address}`")]
+    Denied {
+        /// Where.
+        address: String,
+    },
     /// It answers, but not in time.
     #[error("the container engine does not answer within {} s: `{address}`", PATIENCE.as_secs())]
     Silent {
@@ -89,6 +95,7 @@ impl From<EngineError> for BuildError {
         let kind = match &error {
             EngineError::Address { .. } | EngineError::Context { .. } => ErrorKind::Input,
             EngineError::Unreachable { .. }
+            | EngineError::Denied { .. }
             | EngineError::Silent { .. }
             | EngineError::Refused { .. } => ErrorKind::Unavailable,
             EngineError::Image(_) => ErrorKind::Failed,
@@ -101,6 +108,9 @@ impl From<EngineError> for BuildError {
             }
             EngineError::Unreachable { .. } | EngineError::Silent { .. } => built.hint(
                 "start the engine, or name its address in `DOCKER_HOST`; `--builder native --output store` needs none",
+            ),
+            EngineError::Denied { .. } => built.hint(
+                "add the user to the group of the socket (`docker`, mostly), or name an engine of its own in `DOCKER_HOST`",
             ),
             EngineError::Refused { .. } | EngineError::Image(_) => built,
         }
@@ -313,6 +323,20 @@ impl Engine {
     }
 
     fn unreachable(&self, source: Error) -> EngineError {
+        let chain = std::iter::successors(
+            Some(&source as &(dyn std::error::Error + 'static)),
+            |error| error.source(),
+        );
+        let is_denied =
+            |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+        if chain
+            .filter_map(|error| error.downcast_ref())
+            .any(is_denied)
+        {
+            return EngineError::Denied {
+                address: self.address(),
+            };
+        }
         EngineError::Unreachable {
             address: self.address(),
             source,

@@ -1,6 +1,7 @@
 //! Where and with what a run measures.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -11,12 +12,13 @@ use crate::workspace::Workspace;
 
 /// From how many waiting processes on, on average, a machine is too busy to measure on.
 const BUSY: f64 = 0.5;
+/// How long a machine may take to calm down.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The date, the machine, the command and the versions of programs. A machine that is busy is told of: its figures
 /// are too slow, and not for all alike.
 pub(super) fn gather(workspace: &Workspace, programs: &[&Path]) -> Result<Value, Error> {
-    let load = fs_err::read_to_string("/proc/loadavg")?;
-    let load: f64 = first_word(&load).parse().unwrap_or_default();
+    let load = settled()?;
     if load > BUSY {
         report::note(&format!(
             "the machine is busy (load {load}): wait until it is not, or believe no figure"
@@ -46,6 +48,19 @@ pub(super) fn gather(workspace: &Workspace, programs: &[&Path]) -> Result<Value,
         "load": load,
         "versions": versions,
     }))
+}
+
+/// The load, once what was compiled just before is out of it, or when that takes too long.
+fn settled() -> Result<f64, Error> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let load = fs_err::read_to_string("/proc/loadavg")?;
+        let load: f64 = first_word(&load).parse().unwrap_or_default();
+        if load <= BUSY || Instant::now() > until {
+            return Ok(load);
+        }
+        std::thread::sleep(Duration::from_secs(5));
+    }
 }
 
 fn first_word(text: &str) -> &str {

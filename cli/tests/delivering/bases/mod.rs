@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::engine::{Engine, root};
 use crate::place::{Place, has};
 
-use variant::Ground;
+pub(crate) use variant::Ground;
 
 /// What a build had to do that a later one must not.
 const WORK: [&str; 4] = [

@@ -1,6 +1,7 @@
 //! The builder through the pipeline, as the command uses it.
 
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use acme_builder::ENTRY;
@@ -14,7 +15,7 @@ use imagespec_core::host::Host;
 use imagespec_core::login::IndexLogins;
 use imagespec_core::plan::{Base, BuildPlan, PLAN_FORMAT, Python, Step};
 use imagespec_core::platform::Platform;
-use imagespec_core::registry::Registry;
+use imagespec_core::registry::{BuilderEntry, Registry};
 use indexmap::IndexMap;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -55,15 +56,38 @@ fn plan(reference: &str) -> BuildPlan {
     }
 }
 
+/// What the builder makes of a plan: linked into this program, and as a program of its own, which are to agree.
 async fn build(
     plan: BuildPlan,
     options: serde_json::Value,
     output: Option<Output>,
 ) -> Result<BuiltImage, BuildError> {
-    let host = Host::default();
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = Path::new(env!("CARGO_BIN_EXE_imagespec-builder-noop"));
+    let path = program.parent().expect("a folder").display().to_string();
+    let host = Host {
+        variables: [("PATH".to_owned(), path)].into(),
+        cache_dir: folder.path().join("cache"),
+        ..Host::default()
+    };
+    let external = imagespec_builder_external::entry(&host, "noop").expect("a program");
+    let linked = build_with(&ENTRY, &host, plan.clone(), &options, output.clone()).await;
+    let program = build_with(&external, &host, plan, &options, output).await;
+    assert_eq!(linked, program);
+    linked
+}
+
+async fn build_with(
+    entry: &BuilderEntry,
+    host: &Host,
+    plan: BuildPlan,
+    options: &serde_json::Value,
+    output: Option<Output>,
+) -> Result<BuiltImage, BuildError> {
     let options = options.as_object().cloned().unwrap_or_default();
-    let builder = (ENTRY.create)(BuilderConfig {
-        host: &host,
+    let builder = (entry.create)(BuilderConfig {
+        name: entry.name,
+        host,
         options: &options,
     })?;
     let job = Job {
@@ -82,7 +106,7 @@ async fn build(
         logins: IndexLogins::default(),
         settings: BuildSettings::default(),
         builder: Candidate {
-            name: ENTRY.name,
+            name: entry.name,
             builder,
         },
         fallback: None,
@@ -108,14 +132,14 @@ fn is_registered() {
     assert_eq!(registry.get("noop").unwrap().summary, ENTRY.summary);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_image_is_the_base_image() {
     let image = build(plan(BASE), json!({}), None).await.unwrap();
     assert_eq!(image.reference, BASE);
     assert_eq!((image.built, image.digest), (false, None));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_digest_of_the_base_is_the_images() {
     let digest = Digest::of("a manifest");
     let image = build(
@@ -128,7 +152,7 @@ async fn the_digest_of_the_base_is_the_images() {
     assert_eq!(image.digest, Some(digest));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn steps_are_refused_by_capability() {
     let mut plan = plan(BASE);
     plan.steps.push(Step::AptPackages {
@@ -139,7 +163,7 @@ async fn steps_are_refused_by_capability() {
     assert_eq!(error.field.as_deref(), Some("apt_packages"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_has_no_capability_is_refused_by_the_builder() {
     let mut with_env = plan(BASE);
     with_env.env.insert("A".to_owned(), "1".to_owned());
@@ -162,7 +186,7 @@ async fn what_has_no_capability_is_refused_by_the_builder() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_is_made_elsewhere_is_written_nowhere() {
     let error = build(plan(BASE), json!({}), Some(Output::OciDir("out".into())))
         .await
@@ -170,7 +194,7 @@ async fn an_image_that_is_made_elsewhere_is_written_nowhere() {
     assert_eq!(error.field.as_deref(), Some("output"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn options_are_checked() {
     for (options, message) in [
         (
