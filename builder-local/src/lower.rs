@@ -239,7 +239,7 @@ fn lend(
             }
             continue;
         }
-        let value = imagespec_core::dockerfile::shell(value);
+        let value = imagespec_core::shell::word(value);
         let _ = writeln!(text, "export {variable}={value}");
     }
     if !text.is_empty() {

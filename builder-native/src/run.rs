@@ -7,6 +7,7 @@ use flate2::read::MultiGzDecoder;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use imagespec_core::contract::{VENV, WORKDIR};
 use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_core::shell::word;
 use imagespec_debian::Lists;
 use imagespec_oci::cache::Layer;
 use imagespec_oci::images::ImageStore;
@@ -48,7 +49,7 @@ const LEFTOVERS: [&str; 15] = [
 const LINES: usize = 40;
 
 /// Version of how scripts are run and their changes become a layer: part of the layer's key.
-pub(crate) const RECIPE: u64 = 2;
+pub(crate) const RECIPE: u64 = 3;
 
 /// A shell command that makes a layer.
 pub(crate) struct Script<'a> {
@@ -133,7 +134,7 @@ impl Assembly<'_> {
         let script = Script {
             title: recipe.title(),
             field: "commands",
-            line: commands.join(" && "),
+            line: line(commands),
             env,
             lent,
             mounts,
@@ -271,6 +272,14 @@ pub(crate) fn can_run(draft: &Draft, field: &'static str) -> Result<(), BuildErr
     Err(BuildError::input(message)
         .field(field)
         .hint("build that platform on a machine of its own"))
+}
+
+/// A line that runs commands one after another, each in a shell of its own as in a `RUN` of its own, up to the first
+/// that fails.
+fn line(commands: &[String]) -> String {
+    let each = |command: &String| format!("/bin/bash -c {}", word(command));
+    let each: Vec<_> = commands.iter().map(each).collect();
+    each.join(" && ")
 }
 
 /// Refuses what needs a shell where there is none.

@@ -29,6 +29,7 @@ pub mod protocol;
 pub mod registry;
 pub mod resolve;
 pub mod serve;
+pub mod shell;
 pub mod spec;
 pub mod tag;
 pub mod validate;

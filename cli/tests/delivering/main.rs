@@ -4,6 +4,7 @@
 
 mod bases;
 mod consumers;
+mod contract;
 mod docker;
 mod doctor;
 mod engine;

@@ -16,6 +16,7 @@ use indexmap::IndexMap;
 use crate::contract::{self, USER, USER_ID, VENV, WORKDIR};
 use crate::error::BuildError;
 use crate::plan::{Base, BuildPlan, PackageIndex, Requirements, RequirementsKind, Step};
+use crate::shell::word as shell;
 
 /// The folder of the build context that holds what the plan does not name.
 pub const TOOLS: &str = ".imagespec";
@@ -488,16 +489,6 @@ pub const fn is_lock(kind: RequirementsKind) -> bool {
         kind,
         RequirementsKind::UvLock | RequirementsKind::PoetryLock
     )
-}
-
-/// A word of a shell.
-pub fn shell(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 fn json(words: &[String]) -> String {

@@ -1,0 +1,102 @@
+//! The corpus of the contract, built by every builder that this machine has.
+
+use std::collections::BTreeSet;
+
+use imagespec_testkit::contract::{CORPUS, Case, QUESTIONS};
+use serde_json::Value;
+
+use crate::engine::{Engine, root};
+use crate::place::{Place, has};
+
+fn place(engine: &Engine, case: &Case) -> Place {
+    let mut place = Place::new(&format!("[images.app]\n{}\n", case.fields));
+    place.set("DOCKER_HOST", &engine.address());
+    for (path, content) in case.files {
+        let name = path.trim_end_matches('*');
+        match content.strip_prefix("-> ") {
+            Some(target) => {
+                let link = place.path("project").join(name);
+                std::os::unix::fs::symlink(target, link).expect("a link");
+            }
+            None => place.write(name, content),
+        }
+        if path.ends_with('*') {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs_err::set_permissions(place.path("project").join(name), mode).expect("a mode");
+        }
+    }
+    place
+}
+
+/// What an image answers, and how the engine runs it.
+fn answers(engine: &Engine, reference: &str) -> Value {
+    let run = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--entrypoint",
+        "/opt/venv/bin/python",
+    ];
+    let output = engine
+        .client()
+        .args(run)
+        .args([reference, "-c", QUESTIONS])
+        .output()
+        .expect("docker");
+    assert!(output.status.success(), "{output:?}");
+    let mut answers: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for part in ["User", "WorkingDir", "Entrypoint", "Cmd"] {
+        let said = engine.inspect(reference, &format!("{{{{json .Config.{part}}}}}"));
+        answers[part] = serde_json::from_str(&said).expect("JSON");
+    }
+    answers
+}
+
+/// What two answers do not agree on.
+fn differences(one: &Value, other: &Value, path: &str) -> Vec<String> {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let names: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+            let none = Value::Null;
+            let part = |name: &&String| {
+                let of = |all: &'_ serde_json::Map<String, Value>| {
+                    all.get(*name).cloned().unwrap_or(none.clone())
+                };
+                differences(&of(one), &of(other), &format!("{path}/{name}"))
+            };
+            names.iter().flat_map(part).collect()
+        }
+        (one, other) if one == other => Vec::new(),
+        (one, other) => vec![format!("{path}: {one} != {other}")],
+    }
+}
+
+#[test]
+fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it() {
+    if !has("dockerd") || !has("docker") || !root() {
+        return;
+    }
+    let engine = Engine::start();
+    let mut wrong = Vec::new();
+    for case in CORPUS {
+        let place = place(&engine, case);
+        let mut all = Vec::new();
+        for builder in ["native", "default"] {
+            let mut arguments = vec!["--force", "--builder", builder, "--output", "docker"];
+            if builder == "default" {
+                arguments.extend(["--option", "network=host"]);
+            }
+            let built = place.builds(&arguments);
+            assert_eq!(built["builder"], builder, "{}", case.name);
+            all.push(answers(
+                &engine,
+                built["reference"].as_str().expect("a name"),
+            ));
+        }
+        for difference in differences(&all[0], &all[1], "") {
+            wrong.push(format!("{}: {difference}", case.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
