@@ -89,10 +89,18 @@ fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it() {
             }
             let built = place.builds(&arguments);
             assert_eq!(built["builder"], builder, "{}", case.name);
-            all.push(answers(
-                &engine,
-                built["reference"].as_str().expect("a name"),
-            ));
+            let image = answers(&engine, built["reference"].as_str().expect("a name"));
+            for nothing in ["lent", "tools", "audit"] {
+                let none = image[nothing].as_array().is_some_and(Vec::is_empty);
+                assert!(
+                    none,
+                    "{} by {builder}: {nothing}: {}",
+                    case.name, image[nothing]
+                );
+            }
+            assert_eq!(image["user"][0], 1000, "{} by {builder}", case.name);
+            assert_eq!(image["authorities"], true, "{} by {builder}", case.name);
+            all.push(image);
         }
         for difference in differences(&all[0], &all[1], "") {
             wrong.push(format!("{}: {difference}", case.name));
