@@ -34,20 +34,23 @@ pub(crate) fn references(cx: &BuildContext<'_>) -> Vec<String> {
         .collect()
 }
 
-/// The image of a name, where the output says that it should be. An engine keeps nothing of how an image was asked for
-/// but its labels: one that is asked for in a particular way is built, which costs little where it was built so before.
+/// The image of a name, where the output says that it should be. Neither an engine nor its images tell of compression, of
+/// bytecode and of what a base's tag led to: an image that is asked for in that way is built, which costs little where it
+/// was built so before.
 pub(crate) async fn find(
     local: &Local,
     plan: &BuildPlan,
     cx: &BuildContext<'_>,
 ) -> Result<Option<BuiltImage>, BuildError> {
     let reference = cx.destination.reference();
-    if cx.settings.is_particular() || cx.settings.pull {
+    let settings = cx.settings;
+    if settings.compression.is_some() || settings.bytecode.is_some() || settings.pull {
         return Ok(None);
     }
     match cx.output {
         Output::Docker => {
             let found = local.engine()?.find(&reference).await?;
+            let found = found.filter(|image| settings.has_labels(&image.labels));
             Ok(found.map(|image| BuiltImage {
                 size: image.size,
                 ..built(reference, None, Vec::new(), false)
@@ -58,16 +61,33 @@ pub(crate) async fn find(
             let registry = Registry::new(&local.host, &parsed.registry)?;
             let blobs = local.store.blobs();
             let found = registry.existing(&parsed, &plan.platforms, blobs).await?;
-            Ok(found
-                .map(|Existing { digest, .. }| built(reference, Some(digest), Vec::new(), false)))
+            let Some(Existing { digest, .. }) = found else {
+                return Ok(None);
+            };
+            if !settings.labels.is_empty() {
+                let image = documents(local, plan, cx, &registry, &parsed, &digest).await?;
+                if !image.is_some_and(|image| settings.has_labels(&image.runtime.labels)) {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(built(reference, Some(digest), Vec::new(), false)))
         }
         Output::Store => {
             let found = local.store.find(&reference);
-            let found = found.map_err(|error| unwritten(&error))?;
-            Ok(found.map(|record| BuiltImage {
-                size: record.size,
-                ..built(reference, Some(record.descriptor.digest), Vec::new(), false)
-            }))
+            let Some(record) = found.map_err(|error| unwritten(&error))? else {
+                return Ok(None);
+            };
+            let digest = record.descriptor.digest;
+            let platform = plan
+                .platforms
+                .first()
+                .cloned()
+                .unwrap_or_else(Platform::host);
+            let image = Image::read(local.store.blobs(), &digest, &platform);
+            let image = image.map_err(|error| unwritten(&error))?;
+            let fits = settings.has_labels(&image.runtime.labels);
+            let found = built(reference, Some(digest), told_of(image), false);
+            Ok(Some(found).filter(|_| fits))
         }
         Output::OciDir(_) | Output::Tar(_) => Ok(None),
     }
@@ -192,23 +212,39 @@ async fn push(
         let message = "the engine says that it pushed, and the registry does not have the image";
         return Err(BuildError::failed(format!("{message}: `{reference}`")));
     };
-    let layers = layers(local, plan, cx, &registry, &parsed, &digest).await?;
+    let known = engine.find(&reference).await?;
+    let known = known.map(|image| image.digests).unwrap_or_default();
+    if !is_among(&known, &repository, &digest) {
+        let message = "somebody else pushed another image under the same tag at the same time";
+        return Err(BuildError::failed(format!("{message}: `{reference}`")));
+    }
+    let image = documents(local, plan, cx, &registry, &parsed, &digest).await?;
+    let layers = image.map(told_of).unwrap_or_default();
     step.finish(false, digest.to_string());
     Ok(built(reference, Some(digest), layers, true))
 }
 
-/// The layers of an image of a registry, as its documents tell of them.
-async fn layers(
+/// Whether a digest is what the engine knows of a repository, if it knows anything of it.
+fn is_among(known: &[String], repository: &str, digest: &Digest) -> bool {
+    let mut here = known
+        .iter()
+        .filter_map(|name| name.strip_prefix(repository)?.strip_prefix('@'))
+        .peekable();
+    here.peek().is_none() || here.any(|known| known == digest.to_string())
+}
+
+/// What the documents of an image of a registry say.
+async fn documents(
     local: &Local,
     plan: &BuildPlan,
     cx: &BuildContext<'_>,
     registry: &Registry,
     reference: &Reference,
     digest: &Digest,
-) -> Result<Vec<BuiltLayer>, BuildError> {
+) -> Result<Option<Image>, BuildError> {
     let blobs = local.store.blobs();
     let Some(platform) = plan.platforms.first() else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     let pull = Pull {
         store: blobs,
@@ -221,8 +257,8 @@ async fn layers(
         cancel: &cx.cancel,
     };
     registry.pull_image(pull).await?;
-    let image = Image::read(blobs, digest, platform).map_err(|error| unwritten(&error))?;
-    Ok(told_of(image))
+    let image = Image::read(blobs, digest, platform);
+    image.map(Some).map_err(|error| unwritten(&error))
 }
 
 fn told_of(image: Image) -> Vec<BuiltLayer> {

@@ -63,7 +63,9 @@ impl<'a> Told<'a> {
             if let Some(step) = &state.step {
                 let sum = |pick: fn(&(u64, u64)) -> u64| state.bytes.values().map(pick).sum();
                 let (done, total): (u64, u64) = (sum(|bytes| bytes.0), sum(|bytes| bytes.1));
-                step.advance(done, Some(total).filter(|total| *total >= done));
+                if done > 0 {
+                    step.advance(done, Some(total).filter(|total| *total >= done));
+                }
             }
         }
         for log in status.logs {
@@ -111,10 +113,9 @@ impl<'a> Told<'a> {
             state.flush(&self.mask);
             if let Some(step) = state.step.take() {
                 let bytes: u64 = state.bytes.values().map(|bytes| bytes.0).sum();
-                let summary = match (vertex.cached, bytes) {
-                    (true, _) => "cached".to_owned(),
-                    (false, 0) => "done".to_owned(),
-                    (false, bytes) => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
+                let summary = match bytes {
+                    0 => "done".to_owned(),
+                    bytes => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
                 };
                 step.finish(vertex.cached, summary);
             }

@@ -69,7 +69,7 @@ pub(crate) async fn find(
             // An engine keeps neither the compression nor what a manifest says of bytecode and of the base.
             let form = cx.settings.compression.is_none() && cx.settings.bytecode.is_none();
             let form = form && base.is_none();
-            let fits = |image: &EngineImage| form && form::has_labels(&image.labels, cx.settings);
+            let fits = |image: &EngineImage| form && cx.settings.has_labels(&image.labels);
             Ok(found.filter(fits).map(|image| BuiltImage {
                 size: image.size,
                 ..built(reference, None, Vec::new(), false, 0)

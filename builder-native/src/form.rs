@@ -43,15 +43,7 @@ pub(crate) fn fits(image: &Image, settings: &BuildSettings) -> bool {
     let same = |key: &str| image.annotations.get(key) == wanted.get(key);
     (settings.compression.is_none() || same(COMPRESSION))
         && (settings.bytecode.is_none() || same(BYTECODE))
-        && has_labels(&image.runtime.labels, settings)
-}
-
-/// Whether the labels asked for are among `labels`.
-pub(crate) fn has_labels(labels: &BTreeMap<String, String>, settings: &BuildSettings) -> bool {
-    settings
-        .labels
-        .iter()
-        .all(|(name, value)| labels.get(name) == Some(value))
+        && settings.has_labels(&image.runtime.labels)
 }
 
 #[cfg(test)]

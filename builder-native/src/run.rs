@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use imagespec_core::contract::{VENV, WORKDIR};
+use imagespec_core::contract::{PIP, VENV, WORKDIR};
 use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::shell::word;
 use imagespec_debian::Lists;
@@ -28,7 +28,8 @@ use crate::recipe::{LazyLayer, Recipe};
 pub(crate) const TOOLS: &str = "/run/imagespec/bin";
 /// What tools leave behind that is no content of an image and differs every time: inodes of libraries, the
 /// account files as they were, and apt's lists, caches and logs.
-const LEFTOVERS: [&str; 15] = [
+const LEFTOVERS: [&str; 16] = [
+    "/opt/venv/.lock",
     "/var/cache/ldconfig",
     "/var/cache/apt",
     "/var/cache/debconf/config.dat-old",
@@ -114,7 +115,7 @@ impl Assembly<'_> {
     ) -> Result<Layer, BuildError> {
         let host = &self.native.host;
         let uv = Uv::find(host).await?;
-        let (tools, pip) = program(host, "pip", "#!/bin/sh\nexec uv pip \"$@\"\n")?;
+        let (tools, pip) = program(host, "pip", PIP)?;
         let Loan {
             env: lent,
             mut mounts,

@@ -176,6 +176,13 @@ impl BuildSettings {
         self.bytecode.unwrap_or(true)
     }
 
+    /// Whether the labels asked for are among those of an image.
+    pub fn has_labels(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.labels
+            .iter()
+            .all(|(name, value)| labels.get(name) == Some(value))
+    }
+
     /// Whether something is asked for that the plan's digest, and so the tag, does not tell: an image that exists
     /// may then be another one.
     pub fn is_particular(&self) -> bool {

@@ -19,6 +19,13 @@ pub const USER_HOME: &str = "/home/flytekit";
 pub const USER_SHELL: &str = "/bin/bash";
 /// The file with the authorities that TLS clients in the image trust.
 pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// What `pip` is while commands run: uv, which is beside it on `PATH`.
+pub const PIP: &str = r#"#!/bin/sh
+case ${1:-} in
+-V | --version) exec uv --version ;;
+*) exec uv pip "$@" ;;
+esac
+"#;
 /// Modification time of every entry of a layer that can be shared: 1980-01-01T00:00:00Z in seconds, the
 /// earliest that a zip archive can hold.
 pub const MTIME: i64 = 315_532_800;

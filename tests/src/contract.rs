@@ -96,7 +96,7 @@ pub const CORPUS: &[Case] = &[
     },
     Case {
         name: "commands with the installer",
-        fields: "commands = [\"pip install tabulate==0.9.0\", \"uv pip install six==1.16.0\", \"python -c 'import tabulate, six'\"]",
+        fields: "commands = [\"pip --version && pip install tabulate==0.9.0\", \"uv pip install six==1.16.0\", \"python -c 'import tabulate, six'\"]",
         files: &[],
     },
     Case {

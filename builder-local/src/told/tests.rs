@@ -84,7 +84,7 @@ fn steps_have_the_names_of_the_spec_and_say_what_was_cached() {
         BuildEvent::StepFinished {
             step: "1/2".to_owned(),
             cached: true,
-            summary: "cached".to_owned(),
+            summary: "done".to_owned(),
         },
         BuildEvent::StepStarted {
             step: step(),

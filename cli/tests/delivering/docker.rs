@@ -315,6 +315,13 @@ fn every_output_has_the_image_and_every_kind_of_requirements_its_packages() {
         (&false.into(), &pushed["digest"])
     );
     assert_eq!(served.digest("acme/pushed", "v2"), digest);
+    let labelled = place.builds(&[&["pushed", "--label", "team=ml"], &HOST[..]].concat());
+    assert_eq!(labelled["built"], true);
+    let again = place.builds(&[&["pushed", "--label", "team=ml"], &HOST[..]].concat());
+    assert_eq!(
+        (&again["built"], &again["digest"]),
+        (&false.into(), &labelled["digest"])
+    );
     let child = place.builds(&[&["child"], &HOST[..]].concat());
     let child = child["reference"].as_str().expect("a name");
     let both = "import six, idna; print('both')";

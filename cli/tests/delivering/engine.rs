@@ -99,6 +99,7 @@ fn an_engine_is_loaded_with_the_image_and_its_names() {
     let engine = Engine::start();
     let mut place = Place::new("[images.app]\nenv = { A = \"engine\" }\n");
     place.set("DOCKER_HOST", &engine.address());
+    place.set("IMAGESPEC_BUILDER", "native");
     let docker = ["--no-bytecode", "--output", "docker"];
     let flags = |more: &[&'static str]| [&["--output", "docker"], more].concat();
     let built = place.builds(&[&docker[..], &["--tag", "v1"]].concat());
@@ -131,6 +132,7 @@ fn without_an_engine_nothing_is_built() {
     let mut place = Place::with_own_cache("[images.app]\n");
     let socket = format!("unix://{}", place.path("none.sock").display());
     place.set("DOCKER_HOST", &socket);
+    place.set("IMAGESPEC_BUILDER", "native");
     for flags in [
         &["--output", "docker"][..],
         &["--output", "docker", "--force"],

@@ -159,7 +159,6 @@ const ARCHIVE: &str = r#"if [ -n "$(lent apt.tar)" ]; then
   fi
 fi
 "#;
-const PIP: &str = "#!/bin/sh\nexec uv pip \"$@\"\n";
 
 impl Writer<'_> {
     fn write(&mut self) -> Result<(), BuildError> {
@@ -417,13 +416,13 @@ impl Writer<'_> {
     fn command(&mut self, command: &str) {
         self.file.needs_uv = true;
         let pip = format!("{TOOLS}/bin/pip");
-        self.file.programs.insert(pip, PIP.to_owned());
+        self.file.programs.insert(pip, contract::PIP.to_owned());
         let mut mounts = self.mounts();
         mounts.secret(secret::ARCHIVE, &format!("{LENT}/apt.tar"));
         let shell = format!(
             ". {LENT}/bin/lend; . {LENT}/bin/archive; cd {WORKDIR}; \
              export PATH=\"$PATH:{LENT}/bin\" HOME=/root UV_PYTHON={VENV}/bin/python UV_NO_CACHE=1; \
-             exec /bin/bash -c \"$0\""
+             code=0; /bin/bash -c \"$0\" || code=$?; rm -f {VENV}/.lock; exit $code"
         );
         let words = ["/bin/sh", "-ec", &shell, command].map(str::to_owned);
         self.line(&format!("RUN {mounts}{}", json(&words)));
