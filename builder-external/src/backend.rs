@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::find::program;
-use crate::process::{Conversation, log_event};
+use crate::process::{Conversation, log_event, unexpected};
 
 /// How long a program may take to say whether it can work.
 const PROBE: Duration = Duration::from_secs(60);
@@ -96,14 +96,6 @@ impl External {
         }
     }
 
-    fn unexpected(&self, answer: &Answer) -> BuildError {
-        let said = serde_json::to_string(answer).unwrap_or_default();
-        let said = io::Error::other(said.chars().take(200).collect::<String>());
-        BuildError::failed(format!("builder `{}` answers something else", self.name))
-            .hint("it has a fault; who wrote it will want to know")
-            .caused_by(&said)
-    }
-
     /// The image as its builder's.
     fn named(&self, image: BuiltImage) -> BuiltImage {
         BuiltImage {
@@ -160,7 +152,7 @@ impl Builder for External {
     async fn probe(&self) -> Availability {
         match tokio::time::timeout(PROBE, self.ask(&Request::Probe, None)).await {
             Ok(Ok(Answer::Availability { availability })) => availability,
-            Ok(Ok(other)) => missing(&self.unexpected(&other)),
+            Ok(Ok(other)) => missing(&unexpected(self.name, &other)),
             Ok(Err(error)) => missing(&error),
             Err(_) => missing(&BuildError::unavailable(format!(
                 "it does not say within {} s whether it can work",
@@ -180,7 +172,7 @@ impl Builder for External {
         };
         match self.ask(&Request::Find(Box::new(task)), Some(cx)).await {
             Ok(Answer::Found { image }) => Ok(image.map(|image| self.named(image))),
-            Ok(other) => Err(self.unexpected(&other)),
+            Ok(other) => Err(unexpected(self.name, &other)),
             // A program that fails does not know.
             Err(error) if error.kind == ErrorKind::Failed => Err(BuildError {
                 kind: ErrorKind::Unknown,
@@ -202,7 +194,7 @@ impl Builder for External {
         };
         match self.ask(&Request::Build(Box::new(task)), Some(cx)).await? {
             Answer::Built { image } => Ok(self.named(image)),
-            other => Err(self.unexpected(&other)),
+            other => Err(unexpected(self.name, &other)),
         }
     }
 
@@ -213,7 +205,7 @@ impl Builder for External {
         };
         match self.ask(&request, Some(cx)).await? {
             Answer::Tagged => Ok(()),
-            other => Err(self.unexpected(&other)),
+            other => Err(unexpected(self.name, &other)),
         }
     }
 

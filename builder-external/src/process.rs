@@ -114,7 +114,7 @@ impl Conversation {
                 card.protocol
             ))
             .hint("update imagespec")),
-            other => Err(conversation.unexpected(&other)),
+            other => Err(unexpected(name, &other)),
         }
     }
 
@@ -160,19 +160,6 @@ impl Conversation {
         }
     }
 
-    fn unexpected(&self, answer: &Answer) -> BuildError {
-        let line = serde_json::to_string(answer).unwrap_or_default();
-        self.wrong("answers something else", &line)
-    }
-
-    fn wrong(&self, problem: &str, line: &str) -> BuildError {
-        let shown: String = line.chars().take(SHOWN).collect();
-        let said = std::io::Error::other(shown);
-        BuildError::failed(format!("builder `{}` {problem}", self.name))
-            .hint("it has a fault; who wrote it will want to know")
-            .caused_by(&said)
-    }
-
     async fn send(&mut self, request: &Request) -> Result<(), BuildError> {
         let mut line = serde_json::to_vec(request)
             .map_err(|error| BuildError::failed("cannot write a request").caused_by(&error))?;
@@ -197,7 +184,7 @@ impl Conversation {
             Ok(answer) => Ok(answer),
             Err(error) => {
                 let line = format!("{error}: {}", String::from_utf8_lossy(&line).trim_end());
-                Err(self.wrong("answers what is no answer", &line))
+                Err(wrong(&self.name, "answers what is no answer", &line))
             }
         }
     }
@@ -224,6 +211,19 @@ impl Conversation {
         let said = std::io::Error::other(Vec::from(lines).join("\n"));
         error.caused_by(&said)
     }
+}
+
+/// The error of a builder that answers something else than what it was asked.
+pub(crate) fn unexpected(name: &str, answer: &Answer) -> BuildError {
+    let line = serde_json::to_string(answer).unwrap_or_default();
+    wrong(name, "answers something else", &line)
+}
+
+fn wrong(name: &str, problem: &str, line: &str) -> BuildError {
+    let shown: String = line.chars().take(SHOWN).collect();
+    BuildError::failed(format!("builder `{name}` {problem}"))
+        .hint("it has a fault; who wrote it will want to know")
+        .caused_by(&std::io::Error::other(shown))
 }
 
 /// Passes on lines, and returns the last.

@@ -381,20 +381,21 @@ fn write(
         Output::Tar(file) => archive::write(blobs, image, platform, &references, file),
         _ => Ok(()),
     };
-    written.map_err(|error| {
-        let message = format!("cannot write the output `{}`", cx.output);
-        let failed = BuildError::failed(message)
-            .field("output")
-            .caused_by(&error);
-        match error.kind() {
-            io::ErrorKind::AlreadyExists => BuildError {
-                kind: ErrorKind::Input,
-                ..failed
-            }
-            .hint("name a folder that does not exist yet"),
-            _ => failed,
+    let message = format!("cannot write the output `{}`", cx.output);
+    written.map_err(|error| output_error(&message, "output", &error))
+}
+
+/// The error of something that cannot be written where a person wants it.
+pub(crate) fn output_error(message: &str, field: &str, error: &io::Error) -> BuildError {
+    let failed = BuildError::failed(message).field(field).caused_by(error);
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => BuildError {
+            kind: ErrorKind::Input,
+            ..failed
         }
-    })
+        .hint("name a folder that does not exist yet"),
+        _ => failed,
+    }
 }
 
 fn parse(reference: &str) -> Result<Reference, BuildError> {

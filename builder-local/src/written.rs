@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use imagespec_core::context::BuildContext;
 use imagespec_core::dockerfile::{Dockerfile, Lowering, Start, TOOLS, secret};
-use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
 use imagespec_core::plan::BuildPlan;
 use imagespec_debian::ArchiveOptions;
 
+use crate::deliver::output_error;
 use crate::lower::{Lowered, lower};
 use crate::tree::Node;
 
@@ -131,17 +132,7 @@ fn link(target: &str, to: &Path) -> io::Result<()> {
 }
 
 fn unwritten(folder: &Path, error: &io::Error) -> BuildError {
-    let message = format!(
-        "cannot write the Dockerfile's context into `{}`",
-        folder.display()
-    );
-    let failed = BuildError::failed(message).field("write").caused_by(error);
-    match error.kind() {
-        io::ErrorKind::AlreadyExists => BuildError {
-            kind: ErrorKind::Input,
-            ..failed
-        }
-        .hint("name a folder that does not exist yet"),
-        _ => failed,
-    }
+    let folder = folder.display();
+    let message = format!("cannot write the Dockerfile's context into `{folder}`");
+    output_error(&message, "write", error)
 }

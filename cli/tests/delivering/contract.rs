@@ -30,22 +30,8 @@ fn place(engine: &Engine, case: &Case) -> Place {
 
 /// What an image answers, and how the engine runs it.
 fn answers(engine: &Engine, reference: &str) -> Value {
-    let run = [
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--entrypoint",
-        "/opt/venv/bin/python",
-    ];
-    let output = engine
-        .client()
-        .args(run)
-        .args([reference, "-c", QUESTIONS])
-        .output()
-        .expect("docker");
-    assert!(output.status.success(), "{output:?}");
-    let mut answers: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut answers: Value =
+        serde_json::from_str(&engine.python(reference, QUESTIONS)).expect("JSON");
     for part in ["User", "WorkingDir", "Entrypoint", "Cmd"] {
         let said = engine.inspect(reference, &format!("{{{{json .Config.{part}}}}}"));
         answers[part] = serde_json::from_str(&said).expect("JSON");

@@ -77,23 +77,7 @@ print(json.dumps({
 
 /// The answers of an image in the engine, and how it is run.
 fn answers(engine: &Engine, reference: &str) -> (Value, Value) {
-    let output = engine
-        .client()
-        .args([
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            "--entrypoint",
-            "python",
-            reference,
-            "-c",
-            QUESTIONS,
-        ])
-        .output()
-        .expect("docker");
-    assert!(output.status.success(), "{output:?}");
-    let answers = serde_json::from_slice(&output.stdout).expect("JSON");
+    let answers = serde_json::from_str(&engine.python(reference, QUESTIONS)).expect("JSON");
     let inspected = engine.inspect(reference, "{{json .Config}}");
     let mut config: Value = serde_json::from_str(&inspected).expect("JSON");
     let kept = ["User", "WorkingDir", "Entrypoint", "Cmd", "Env", "Labels"];
@@ -324,21 +308,10 @@ fn every_output_has_the_image_and_every_kind_of_requirements_its_packages() {
     );
     let child = place.builds(&[&["child"], &HOST[..]].concat());
     let child = child["reference"].as_str().expect("a name");
-    let both = "import six, idna; print('both')";
-    let output = engine
-        .client()
-        .args([
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            child,
-            "python",
-            "-c",
-            both,
-        ])
-        .output();
-    assert_eq!(output.expect("docker").stdout, b"both\n");
+    assert_eq!(
+        engine.python(child, "import six, idna; print('both')"),
+        "both\n"
+    );
 
     for output in ["oci:layout", "tar:image.tar"] {
         let built = place.builds(&[&["text", "--output", output], &HOST[..]].concat());

@@ -67,6 +67,26 @@ impl Engine {
         command
     }
 
+    /// What an image's Python prints, without a network.
+    pub(crate) fn python(&self, image: &str, program: &str) -> String {
+        let run = [
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--entrypoint",
+            "/opt/venv/bin/python",
+        ];
+        let output = self
+            .client()
+            .args(run)
+            .args([image, "-c", program])
+            .output();
+        let output = output.expect("docker");
+        assert!(output.status.success(), "{image}: {output:?}");
+        String::from_utf8(output.stdout).expect("a text")
+    }
+
     pub(crate) fn inspect(&self, image: &str, format: &str) -> String {
         let output = self.docker(&["image", "inspect", "--format", format, image]);
         assert!(output.status.success(), "{image}: {output:?}");

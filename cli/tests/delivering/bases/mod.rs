@@ -306,27 +306,12 @@ fn an_engine_makes_of_a_base_what_native_makes_of_it() {
         let built = place.builds(&[&output[..], network].concat());
         assert_eq!(built["builder"], builder);
         let name = built["reference"].as_str().expect("a name");
-        let output = engine
-            .client()
-            .args([
-                "run",
-                "--rm",
-                "--network",
-                "none",
-                name,
-                "python",
-                "-c",
-                look,
-            ])
-            .output()
-            .expect("docker");
-        assert!(output.status.success(), "{output:?}");
+        let said = engine.python(name, look);
         let parts = "{{json .Config.User}} {{json .Config.WorkingDir}} {{json .Config.Entrypoint}} \
              {{json .Config.Cmd}} {{json .Config.Labels}}";
         let env = engine.inspect(name, "{{range .Config.Env}}{{println .}}{{end}}");
         let mut env: Vec<_> = env.lines().map(str::to_owned).collect();
         env.sort();
-        let said = String::from_utf8(output.stdout).expect("a text");
         all.push((engine.inspect(name, parts), env, said));
     }
     assert_eq!(all[0], all[1]);
