@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use imagespec_core::host::Host;
-use imagespec_core::protocol::PREFIX;
+use imagespec_core::protocol::PROGRAM;
 use imagespec_core::registry::BuilderEntry;
 
 use crate::backend::create;
@@ -14,7 +14,7 @@ pub(crate) fn program(host: &Host, name: &str) -> Option<PathBuf> {
     if !is_name(name) {
         return None;
     }
-    let file = format!("{PREFIX}{name}{}", std::env::consts::EXE_SUFFIX);
+    let file = format!("{PROGRAM}{name}{}", std::env::consts::EXE_SUFFIX);
     folders(host)
         .map(|folder| folder.join(&file))
         .find(|path| is_program(path))
@@ -44,7 +44,7 @@ pub fn all(host: &Host) -> Vec<BuilderEntry> {
         };
         for file in files.filter_map(Result::ok) {
             let file = file.file_name();
-            let name = file.to_str().and_then(|file| file.strip_prefix(PREFIX));
+            let name = file.to_str().and_then(|file| file.strip_prefix(PROGRAM));
             let name = name.map(|name| name.trim_end_matches(std::env::consts::EXE_SUFFIX));
             if let Some(name) = name {
                 names.insert(name.to_owned());

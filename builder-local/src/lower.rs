@@ -10,7 +10,7 @@ use imagespec_core::context::BuildContext;
 use imagespec_core::dockerfile::{Dockerfile, LENT, Lowering, PINNED, Start, UV, is_lock, secret};
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
-use imagespec_core::plan::{Base, BuildPlan, Step};
+use imagespec_core::plan::{Base, BuildPlan, PackageIndex, Step};
 use imagespec_core::platform::Platform;
 use imagespec_core::resolve::python_of_suite;
 use imagespec_debian::{Archive, ArchiveOptions};
@@ -56,19 +56,7 @@ pub(crate) async fn lower(
     base: Start<'_>,
 ) -> Result<Lowered, BuildError> {
     let python = python(host, plan, cx).await?;
-    let options = python
-        .settings
-        .iter()
-        .flat_map(|settings| &settings.options);
-    let options: Vec<_> = options.cloned().collect();
-    let targets: Vec<&Path> = cx.secrets.iter().map(|secret| &*secret.target).collect();
-    let lowering = Lowering {
-        base,
-        options: &options,
-        bytecode: cx.settings.bytecode(),
-        secrets: &targets,
-    };
-    let file = Dockerfile::of(plan, &lowering)?;
+    let file = dockerfile(plan, cx, base, python.settings.as_ref())?;
     let (mut tree, doorman) = Tree::of(&plan.files);
     tree.add(DOCKERFILE, file.text.as_bytes(), false);
     for (path, program) in &file.programs {
@@ -133,8 +121,46 @@ pub(crate) async fn lower(
     })
 }
 
+/// The Dockerfile of a plan over a base.
+pub(crate) fn dockerfile(
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+    base: Start<'_>,
+    settings: Option<&Settings>,
+) -> Result<Dockerfile, BuildError> {
+    let targets: Vec<&Path> = cx.secrets.iter().map(|secret| &*secret.target).collect();
+    let none = PackageIndex::default();
+    let lowering = Lowering {
+        base,
+        options: settings.map_or(&[], |settings| &settings.options),
+        index: settings.map_or(&none, |settings| &settings.declared),
+        bytecode: cx.settings.bytecode(),
+        secrets: &targets,
+    };
+    Dockerfile::of(plan, &lowering)
+}
+
+/// What uv is told of indexes where the plan's Python packages are installed.
+pub(crate) fn settings(
+    host: &Host,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+) -> Result<Option<Settings>, BuildError> {
+    let logins = logins_with(cx.logins, cx.secrets);
+    let index = plan.steps.iter().find_map(|step| match step {
+        Step::PythonPackages {
+            requirements,
+            packages,
+            index,
+        } if requirements.is_some() || !packages.is_empty() => Some(index),
+        _ => None,
+    });
+    index
+        .map(|index| Settings::of(host, index, &logins))
+        .transpose()
+}
+
 /// What the installation of Python packages depends on.
-#[derive(Default)]
 struct Python {
     settings: Option<Settings>,
     /// What a lock file pins.
@@ -146,7 +172,10 @@ async fn python(
     plan: &BuildPlan,
     cx: &BuildContext<'_>,
 ) -> Result<Python, BuildError> {
-    let mut python = Python::default();
+    let mut python = Python {
+        settings: settings(host, plan, cx)?,
+        pinned: None,
+    };
     let logins = logins_with(cx.logins, cx.secrets);
     for step in &plan.steps {
         let Step::PythonPackages {
@@ -157,12 +186,8 @@ async fn python(
         else {
             continue;
         };
-        if requirements.is_none() && packages.is_empty() {
-            continue;
-        }
         let lock = requirements.as_ref().filter(|file| is_lock(file.kind));
         if lock.is_none() {
-            python.settings = Some(Settings::of(host, index, &logins)?);
             continue;
         }
         let platform = plan.platforms.first().cloned();

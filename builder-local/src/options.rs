@@ -121,7 +121,7 @@ mod tests {
                 "`inline` or `registry`",
             ),
             (json!({"debian_mirror": 1}), "expected a text"),
-            (json!({"netwrok": "host"}), "has no option: `netwrok`"),
+            (json!({"networks": "host"}), "has no option: `networks`"),
         ] {
             let error = read(&wrong).expect_err("wrong options");
             assert!(error.message.contains(said), "{}", error.message);

@@ -4,30 +4,26 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use imagespec_core::context::BuildContext;
-use imagespec_core::dockerfile::{Dockerfile, Lowering, Start, TOOLS, secret};
+use imagespec_core::dockerfile::{Start, TOOLS, secret};
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
 use imagespec_core::plan::BuildPlan;
 use imagespec_debian::ArchiveOptions;
 
 use crate::deliver::output_error;
-use crate::lower::{Lowered, lower};
+use crate::lower::{self, Lowered, lower};
 use crate::tree::Node;
 
 /// The text of a plan's Dockerfile, over an image of this reference.
 pub fn dockerfile(
+    host: &Host,
     plan: &BuildPlan,
     cx: &BuildContext<'_>,
     base: &str,
 ) -> Result<String, BuildError> {
-    let targets: Vec<&Path> = cx.secrets.iter().map(|secret| &*secret.target).collect();
-    let lowering = Lowering {
-        base: Start::Image(base),
-        options: &[],
-        bytecode: cx.settings.bytecode(),
-        secrets: &targets,
-    };
-    Ok(Dockerfile::of(plan, &lowering)?.text)
+    let settings = lower::settings(host, plan, cx)?;
+    let file = lower::dockerfile(plan, cx, Start::Image(base), settings.as_ref())?;
+    Ok(file.text)
 }
 
 /// What a written Dockerfile starts from.

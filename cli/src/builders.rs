@@ -6,7 +6,7 @@ use imagespec_builder_local as _;
 use imagespec_builder_native as _;
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
-use imagespec_core::protocol::PREFIX;
+use imagespec_core::protocol::PROGRAM;
 use imagespec_core::registry::{BuilderEntry, Registry};
 
 /// The builder of a name: one that is linked, or a program on `PATH`.
@@ -18,7 +18,7 @@ pub(crate) fn find(
     registry.get(name).copied().or_else(|unknown| {
         external::entry(host, name).ok_or_else(|| {
             unknown.hint(format!(
-                "a program `{PREFIX}{name}` on PATH would be one, too"
+                "a program `{PROGRAM}{name}` on PATH would be one, too"
             ))
         })
     })

@@ -24,7 +24,7 @@ use crate::plan::BuildPlan;
 /// The version of the protocol that is spoken here. It grows when an older builder would misunderstand a request.
 pub const VERSION: u32 = 1;
 /// What the names of such programs begin with.
-pub const PREFIX: &str = "imagespec-builder-";
+pub const PROGRAM: &str = "imagespec-builder-";
 /// The longest line, in bytes.
 pub const LINE: u64 = 64 << 20;
 

@@ -4,18 +4,21 @@ use std::io;
 use std::path::Path;
 
 /// How files and folders are called before they have their name, everywhere in a cache.
-const TEMPORARY: [&str; 14] = [
+const TEMPORARY: [&str; 17] = [
     ".archive-",
     ".build-",
     ".built-",
     ".clone-",
+    ".context-",
     ".copy-",
     ".doctor-",
     ".download-",
+    ".imagespec-",
     ".layout-",
     ".lent-",
     ".resolve-",
     ".run-",
+    ".saved-",
     ".tmp-",
     ".tools-",
     ".uv-",

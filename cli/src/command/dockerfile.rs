@@ -41,7 +41,7 @@ pub(super) async fn plan(
     match (to, targets) {
         (None, targets) => {
             for target in targets {
-                show(target, targets.len() > 1)?;
+                show(cx, target, targets.len() > 1)?;
             }
             Ok(())
         }
@@ -54,9 +54,11 @@ pub(super) async fn plan(
     }
 }
 
-fn show(target: &ResolvedTarget, named: bool) -> Result<(), BuildError> {
+fn show(cx: &Context, target: &ResolvedTarget, named: bool) -> Result<(), BuildError> {
     let name = reference(target).unwrap_or_else(|| OWN_BASE.to_owned());
-    let text = with_context(target, |cx| dockerfile(&target.resolved.plan, cx, &name))?;
+    let settings = BuildSettings::default();
+    let build = build_context(target, &settings);
+    let text = dockerfile(&cx.host, &target.resolved.plan, &build, &name)?;
     if named {
         print(&format!("# {}", target.name))?;
     }
@@ -85,11 +87,6 @@ async fn write_one(cx: &Context, target: &ResolvedTarget, to: &Path) -> Result<(
     let build = build_context(target, &settings);
     write(&cx.host, &resolved.plan, &build, &base, to).await?;
     print(&to.join("Dockerfile").display().to_string())
-}
-
-fn with_context<T>(target: &ResolvedTarget, use_it: impl FnOnce(&BuildContext<'_>) -> T) -> T {
-    let settings = BuildSettings::default();
-    use_it(&build_context(target, &settings))
 }
 
 fn build_context<'a>(target: &'a ResolvedTarget, settings: &'a BuildSettings) -> BuildContext<'a> {

@@ -66,6 +66,8 @@ pub struct Lowering<'a> {
     pub base: Start<'a>,
     /// Options of uv that the declaration's `pip_extra_args` come to.
     pub options: &'a [String],
+    /// The indexes that the declaration names, without logins.
+    pub index: &'a PackageIndex,
     /// Whether Python packages are compiled to bytecode.
     pub bytecode: bool,
     /// Where the declaration's own secrets are found while Python packages are installed.
@@ -236,8 +238,8 @@ impl Writer<'_> {
             Step::PythonPackages {
                 requirements,
                 packages,
-                index,
-            } => self.python_packages(requirements.as_ref(), packages, index),
+                index: _,
+            } => self.python_packages(requirements.as_ref(), packages),
             Step::Copy { field, from, to } => {
                 // Nothing to copy is no folder of the context.
                 if self.plan.entries(from).next().is_some() {
@@ -338,12 +340,7 @@ impl Writer<'_> {
         );
     }
 
-    fn python_packages(
-        &mut self,
-        requirements: Option<&Requirements>,
-        packages: &[String],
-        _: &PackageIndex,
-    ) {
+    fn python_packages(&mut self, requirements: Option<&Requirements>, packages: &[String]) {
         if requirements.is_none() && packages.is_empty() {
             return;
         }
@@ -360,6 +357,13 @@ impl Writer<'_> {
         if self.lowering.bytecode {
             arguments.push("--compile-bytecode".to_owned());
         }
+        let index = self.lowering.index;
+        let own = index.url.iter().map(|url| ("--default-index", url));
+        let extra = index.extra_urls.iter().map(|url| ("--index", url));
+        arguments.extend(
+            own.chain(extra)
+                .map(|(option, url)| format!("{option} {}", shell(url))),
+        );
         arguments.extend(self.lowering.options.iter().map(|option| shell(option)));
         let mut folder = WORKDIR.to_owned();
         match requirements {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use imagespec_core::dockerfile::{Dockerfile, Lowering, Start};
 use imagespec_core::error::BuildError;
+use imagespec_core::plan::PackageIndex;
 use serde_json::{Value, json};
 
 use crate::support::{folder, resolved, spec};
@@ -16,6 +17,10 @@ fn lowered(declared: Value, files: &[(&str, &str)]) -> Result<Dockerfile, BuildE
     let lowering = Lowering {
         base: Start::Image(BASE),
         options: &["--index-strategy=unsafe-best-match".to_owned()],
+        index: &PackageIndex {
+            url: Some("https://index.example/simple?a&b".to_owned()),
+            ..PackageIndex::default()
+        },
         bytecode: true,
         secrets: &[Path::new("/run/netrc")],
     };
@@ -65,7 +70,13 @@ fn what_changes_often_comes_late() {
     assert!(lines[2].contains(
         "apt-get install --quiet=2 -o=Dpkg::Use-Pty=0 --yes --no-install-recommends git"
     ));
-    assert!(lines[4].contains("'numpy>=2'"), "{}", lines[4]);
+    for part in [
+        "'numpy>=2'",
+        "--default-index 'https://index.example/simple?a&b'",
+        "--index-strategy=unsafe-best-match",
+    ] {
+        assert!(lines[4].contains(part), "{part}: {}", lines[4]);
+    }
     assert_eq!(lines[8], r#"COPY --chown=1000:1000 ["src/","/root/"]"#);
     assert!(lines[11].starts_with("ENV _F_IMG_ID="));
     assert_eq!(lines[14], r#"ENTRYPOINT ["run","it"]"#);
@@ -181,6 +192,7 @@ fn a_reference_cannot_add_an_instruction() {
         let lowering = Lowering {
             base: Start::Image(base),
             options: &[],
+            index: &PackageIndex::default(),
             bytecode: false,
             secrets: &[],
         };

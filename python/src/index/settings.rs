@@ -36,6 +36,8 @@ pub struct Settings {
     pub env: BTreeMap<String, String>,
     /// Its options.
     pub options: Vec<String>,
+    /// The indexes that the declaration names in any of its fields, without logins.
+    pub declared: PackageIndex,
     /// The person's netrc file with the logins of the declaration.
     pub(crate) netrc: Option<String>,
     /// As much of it as concerns the indexes and the declaration.
@@ -60,6 +62,7 @@ impl Settings {
             netrc: netrc(host, logins)?,
             configuration: configuration(host),
             lent: lent_netrc(host, logins, &env)?,
+            declared: index,
             env,
             options,
         })
