@@ -142,6 +142,10 @@ impl Local {
         if cx.settings.pull && matches!(plan.base, Base::Reference { .. }) {
             options.insert("image-resolve-mode".to_owned(), "pull".to_owned());
         }
+        if cx.settings.force {
+            // What is not pinned is chosen again.
+            options.insert("no-cache".to_owned(), String::new());
+        }
         if let Some(network) = self.options.network {
             options.insert("force-network-mode".to_owned(), network.to_owned());
         }

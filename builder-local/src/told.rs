@@ -12,6 +12,8 @@ use tonic::{Code, Status};
 
 /// How many of a failed command's last lines are repeated.
 const LINES: usize = 40;
+/// What an engine says of what it did not end for another's sake.
+const CANCELLED: &str = "context canceled";
 /// How a program of ours says what is wrong with a declaration: then come a field and the problem.
 const OURS: &str = "imagespec: ";
 
@@ -124,8 +126,12 @@ impl<'a> Told<'a> {
 
     /// Why the build failed, by the field that asked for what failed.
     pub(crate) fn failure(mut self, status: &Status) -> BuildError {
-        let mut failed = self.vertices.values_mut();
-        let failed = failed.find(|state| state.error.is_some() && state.instruction.is_some());
+        // What else was going on is cancelled when something fails.
+        let is_cause = |state: &&mut State<'_>| {
+            let error = state.error.as_deref();
+            state.instruction.is_some() && error.is_some_and(|error| !error.contains(CANCELLED))
+        };
+        let failed = self.vertices.values_mut().find(is_cause);
         let Some(state) = failed else {
             return self.refusal(status);
         };

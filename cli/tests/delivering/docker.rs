@@ -161,15 +161,16 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field() {
     assert_eq!(again["built"], false);
 
     place.write("src/main.py", "print('edited')\n");
-    let arguments = [&["build", "app", "--progress", "json"], &HOST[..]].concat();
-    let output = place.run(&arguments);
-    assert!(output.status.success(), "{output:?}");
-    let events: Vec<Value> = output
-        .stderr
-        .lines()
-        .map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON"))
-        .collect();
-    let cached = |title: &str| {
+    let events = |more: &[&'static str]| -> Vec<Value> {
+        let arguments = ["build", "app", "--progress", "json"];
+        let output = place.run(&[&arguments[..], &HOST, more].concat());
+        assert!(output.status.success(), "{output:?}");
+        let lines = output.stderr.lines();
+        lines
+            .map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON"))
+            .collect()
+    };
+    let cached = |events: &[Value], title: &str| {
         let started = events.iter().find(|event| event["title"] == title);
         let step = &started.unwrap_or_else(|| panic!("{title}: {events:?}"))["step"];
         let finished = events
@@ -179,8 +180,11 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field() {
             .as_bool()
             .expect("yes or no")
     };
-    assert!(cached("install Python packages"));
-    assert!(!cached("copy files to /root"));
+    let edited = events(&[]);
+    assert!(cached(&edited, "install Python packages"));
+    assert!(!cached(&edited, "copy files to /root"));
+    // What is not pinned is chosen again where a person insists.
+    assert!(!cached(&events(&["--force"]), "install Python packages"));
 
     let (code, said) =
         place.fails(&[&["build", "broken", "--progress", "plain"], &HOST[..]].concat());
