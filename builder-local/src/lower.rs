@@ -14,7 +14,7 @@ use imagespec_core::plan::{Base, BuildPlan, PackageIndex, Step};
 use imagespec_core::platform::Platform;
 use imagespec_core::resolve::python_of_suite;
 use imagespec_debian::{Archive, ArchiveOptions};
-use imagespec_python::index::{Loan, Settings, indexes, logins_with, network};
+use imagespec_python::index::{Loan, PROXIES, Settings, indexes, logins_with, network};
 use imagespec_python::lock::{LockRequest, Target, pins};
 use imagespec_python::uv::Uv;
 
@@ -24,18 +24,6 @@ use crate::tree::{DOCKERFILE, Doorman, Tree};
 const LARGEST: usize = 500 << 10;
 /// Releases of Debian whose sources are lent where the release of the base is not known.
 const SUITES: [&str; 3] = ["bullseye", "bookworm", "trixie"];
-/// Variables of the network that an engine passes on to what runs, and keeps nowhere.
-const PROXIES: [&str; 8] = [
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "all_proxy",
-];
-
 /// What an engine is given.
 #[derive(Debug)]
 pub(crate) struct Lowered {

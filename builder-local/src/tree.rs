@@ -145,18 +145,36 @@ impl Tree {
         self.add_path(path, file, false)
     }
 
+    /// The files that the plan does not name.
+    pub(crate) fn own(&self) -> impl Iterator<Item = (String, &File)> {
+        self.nodes.iter().filter_map(|(path, node)| match node {
+            Node::File(file) if !matches!(file.content, Content::Planned(_)) => {
+                Some((path.join("/"), file))
+            }
+            _ => None,
+        })
+    }
+
     /// Opens a file.
     pub(crate) async fn open(&self, file: &File) -> Opened {
-        match &file.content {
+        let Content::Planned(path) = &file.content else {
+            return file.open();
+        };
+        let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the build is over");
+        let (answer, opened) = oneshot::channel();
+        let asked = self.opener.send((path.clone(), answer));
+        asked.map_err(|_| gone())?;
+        opened.await.map_err(|_| gone())?
+    }
+}
+
+impl File {
+    /// Opens a file that the plan does not name.
+    pub(crate) fn open(&self) -> Opened {
+        match &self.content {
             Content::Bytes(bytes) => Ok(Box::new(Cursor::new(Arc::clone(bytes)))),
             Content::Path(path) => Ok(Box::new(fs_err::File::open(path)?)),
-            Content::Planned(path) => {
-                let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the build is over");
-                let (answer, opened) = oneshot::channel();
-                let asked = self.opener.send((path.clone(), answer));
-                asked.map_err(|_| gone())?;
-                opened.await.map_err(|_| gone())?
-            }
+            Content::Planned(path) => Err(io::Error::new(io::ErrorKind::Unsupported, path.clone())),
         }
     }
 }

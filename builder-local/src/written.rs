@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use imagespec_core::context::BuildContext;
+use imagespec_core::context::{BuildContext, write_files};
 use imagespec_core::dockerfile::{Start, TOOLS, secret};
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
@@ -12,7 +12,6 @@ use imagespec_debian::ArchiveOptions;
 
 use crate::deliver::output_error;
 use crate::lower::{self, Lowered, lower};
-use crate::tree::Node;
 
 /// The text of a plan's Dockerfile, over an image of this reference.
 pub fn dockerfile(
@@ -57,10 +56,7 @@ pub async fn write(
     };
     let lowered = lower(host, &ArchiveOptions::default(), plan, cx, start).await?;
     let Lowered {
-        mut tree,
-        doorman,
-        secrets,
-        ..
+        mut tree, secrets, ..
     } = lowered;
     for (id, name) in secret::PUBLIC {
         if let Some(content) = secrets.get(id) {
@@ -77,54 +73,39 @@ pub async fn write(
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
-    let make = || -> io::Result<tempfile::TempDir> {
+    let fill = || -> io::Result<()> {
         if fs_err::symlink_metadata(folder).is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         fs_err::create_dir_all(parent)?;
-        tempfile::Builder::new()
+        let work = tempfile::Builder::new()
             .prefix(".imagespec-")
-            .permissions(readable())
-            .tempdir_in(parent)
-    };
-    let work = make().map_err(|error| unwritten(folder, &error))?;
-    let fill = async {
-        for (path, node) in tree.select(&[]) {
+            .tempdir_in(parent)?;
+        write_files(&plan.files, cx.files, work.path())?;
+        for (path, file) in tree.own() {
             let to = work.path().join(path);
-            match node {
-                Node::Directory => fs_err::create_dir_all(&to)?,
-                Node::Symlink(target) => link(&target, &to)?,
-                Node::File(file) => {
-                    let mut content = tree.open(&file).await?;
-                    let mut written = fs_err::File::create_new(&to)?;
-                    io::copy(&mut content, &mut written)?;
-                    if file.executable {
-                        written.set_permissions(readable())?;
-                    }
-                }
+            fs_err::create_dir_all(to.parent().unwrap_or(parent))?;
+            io::copy(&mut file.open()?, &mut fs_err::File::create_new(&to)?)?;
+            if file.executable {
+                open_to_all(&to)?;
             }
         }
+        open_to_all(work.path())?;
+        fs_err::rename(work.path(), folder)?;
+        // It has another name now, so there is nothing to remove.
+        let _ = work.keep();
         Ok(())
     };
-    let filled: io::Result<()> = tokio::select! {
-        filled = fill => filled,
-        () = doorman.serve(cx.files) => Err(io::ErrorKind::BrokenPipe.into()),
-    };
-    let filled = filled.and_then(|()| fs_err::rename(work.path(), folder));
-    filled.map_err(|error| unwritten(folder, &error))?;
-    // It has another name now, so there is nothing to remove.
-    let _ = work.keep();
+    tokio::task::block_in_place(fill).map_err(|error| unwritten(folder, &error))
+}
+
+/// Lets everybody read a folder, or read and run a program.
+fn open_to_all(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    fs_err::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    #[cfg(not(unix))]
+    let _ = path;
     Ok(())
-}
-
-#[cfg(unix)]
-fn readable() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o755)
-}
-
-#[cfg(unix)]
-fn link(target: &str, to: &Path) -> io::Result<()> {
-    fs_err::os::unix::fs::symlink(target, to)
 }
 
 fn unwritten(folder: &Path, error: &io::Error) -> BuildError {

@@ -21,7 +21,7 @@ use crate::plan::{Base, BuildPlan};
 /// How much of a digest is in the tag of our own base, in hexadecimal digits: 128 bits.
 const OWN_BASE_TAG: usize = 32;
 /// Name of our own base where another builder starts from it.
-const OWN_BASE: &str = "imagespec-base";
+pub const OWN_BASE: &str = "imagespec-base";
 /// How long a builder may take to clean up after it was asked to stop.
 const GRACE: Duration = Duration::from_secs(10);
 

@@ -22,14 +22,14 @@ fn vertex(name: &str, is_over: bool, error: &str) -> Vertex {
     Vertex {
         digest: name.to_owned(),
         name: name.to_owned(),
-        started: Some(prost_types(1)),
-        completed: is_over.then(|| prost_types(2)),
+        started: Some(at(1)),
+        completed: is_over.then(|| at(2)),
         error: error.to_owned(),
         ..Vertex::default()
     }
 }
 
-fn prost_types(seconds: i64) -> bollard_buildkit_proto::google::protobuf::Timestamp {
+fn at(seconds: i64) -> bollard_buildkit_proto::google::protobuf::Timestamp {
     bollard_buildkit_proto::google::protobuf::Timestamp { seconds, nanos: 0 }
 }
 

@@ -8,7 +8,7 @@ use imagespec_core::builder::BuilderConfig;
 use imagespec_core::context::{BuildContext, BuildSettings, Destination, Output};
 use imagespec_core::error::BuildError;
 use imagespec_core::event::{Progress, Silent};
-use imagespec_core::execute::{Candidate, Job, Options, Outcome};
+use imagespec_core::execute::{Candidate, Job, OWN_BASE, OnUnknown, Options, Outcome};
 use imagespec_core::plan::Base;
 use imagespec_core::platform::Platform;
 use imagespec_core::registry::Registry;
@@ -23,9 +23,6 @@ use super::jobs::Work;
 use super::resolve::ResolvedTarget;
 use crate::args::{Dialect, ProgressForm};
 use crate::report::print;
-
-/// How our own base is called where it is not written beside the Dockerfile.
-const OWN_BASE: &str = "imagespec-base";
 
 /// Prints the Dockerfiles of targets, or writes that of one target with its context.
 pub(super) async fn plan(
@@ -154,7 +151,7 @@ async fn base_layers(
         targets: vec![0],
         options: Options {
             jobs: 1,
-            on_unknown: imagespec_core::execute::OnUnknown::Fail,
+            on_unknown: OnUnknown::Fail,
             dry_run: false,
         },
     };

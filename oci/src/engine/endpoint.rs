@@ -102,16 +102,26 @@ impl Endpoint {
         {
             return Self::of_context(&folder, &name);
         }
+        Ok(Self::usual(host, Path::new(SOCKET)))
+    }
+
+    /// Where an engine listens when nobody names one: at `socket`, or where those without root do.
+    fn usual(host: &Host, socket: &Path) -> Self {
         let runtime = host.variable("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let own =
-            ["docker.sock", "podman/podman.sock"].map(|name| Some(runtime.as_ref()?.join(name)));
-        let sockets = [Some(PathBuf::from(SOCKET)), own[0].clone(), own[1].clone()];
-        let mut sockets = sockets.into_iter().flatten().chain([PODMAN.into()]);
+        let own = |name: &str| Some(runtime.as_ref()?.join(name));
+        let sockets = [
+            own("docker.sock"),
+            own("podman/podman.sock"),
+            Some(PODMAN.into()),
+        ];
+        let mut sockets = [socket.to_owned()]
+            .into_iter()
+            .chain(sockets.into_iter().flatten());
         let found = sockets.find(|socket| socket.exists());
-        Ok(Self {
-            kind: Kind::Socket(found.unwrap_or_else(|| SOCKET.into())),
+        Self {
+            kind: Kind::Socket(found.unwrap_or_else(|| socket.to_owned())),
             source: "its usual place".to_owned(),
-        })
+        }
     }
 
     /// The endpoint of an address, with the files of `tls` for one that wants to know who asks.
@@ -369,18 +379,17 @@ mod tests {
 
     #[test]
     fn an_engine_without_root_is_found_where_it_listens() {
-        if Path::new(SOCKET).exists() {
-            return;
-        }
         let folder = tempfile::tempdir().expect("a folder");
         let runtime = ("XDG_RUNTIME_DIR", folder.path().to_str().expect("a path"));
         fs_err::create_dir(folder.path().join("podman")).expect("a folder");
         let podman = folder.path().join("podman/podman.sock");
         fs_err::write(&podman, "").expect("a file");
         let address = |path: &Path| format!("unix://{}", path.display());
-        assert_eq!(found(&[runtime]).expect("an address").0, address(&podman));
+        let none = folder.path().join("none.sock");
+        let found = || Endpoint::usual(&host(&[runtime]), &none).address();
+        assert_eq!(found(), address(&podman));
         let docker = folder.path().join("docker.sock");
         fs_err::write(&docker, "").expect("a file");
-        assert_eq!(found(&[runtime]).expect("an address").0, address(&docker));
+        assert_eq!(found(), address(&docker));
     }
 }

@@ -20,7 +20,7 @@ use imagespec_core::login::{IndexLogins, Login};
 use imagespec_core::plan::PackageIndex;
 
 /// Variables of the machine that uv is to see as they are.
-const PASSED: [&str; 16] = [
+const PASSED: [&str; 8] = [
     "PATH",
     "HOME",
     "LANG",
@@ -29,6 +29,9 @@ const PASSED: [&str; 16] = [
     "SSL_CERT_DIR",
     "SSL_CLIENT_CERT",
     "NETRC",
+];
+/// Variables that say how the network is reached.
+pub const PROXIES: [&str; 8] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
@@ -94,6 +97,7 @@ pub fn environment(host: &Host, index: &PackageIndex) -> BTreeMap<String, String
         (name.starts_with("UV_") && !WITHHELD.contains(&name.as_str()))
             || name.starts_with("XDG_")
             || PASSED.contains(&name.as_str())
+            || PROXIES.contains(&name.as_str())
     };
     let mut env: BTreeMap<_, _> = host
         .variables
