@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::wheels::sha256;
 
@@ -23,6 +24,8 @@ pub(crate) enum Fault {
     Other,
     /// It hangs up on every request, also for pages.
     Closed,
+    /// It sends no wheel before it is set to something else.
+    Held,
 }
 
 struct State {
@@ -120,9 +123,13 @@ fn answer(state: &State, stream: &TcpStream) -> std::io::Result<()> {
             _ => {}
         }
     }
-    let fault = *state.fault.lock().expect("a lock");
+    let mut fault = *state.fault.lock().expect("a lock");
     if fault == Fault::Closed {
         return Ok(());
+    }
+    while fault == Fault::Held && state.wheels.contains_key(&path) {
+        std::thread::sleep(Duration::from_millis(10));
+        fault = *state.fault.lock().expect("a lock");
     }
     let mut out = stream;
     if state.login.is_some() && state.login != login {
@@ -188,7 +195,7 @@ fn send(
         Fault::Half | Fault::HalfOnce => std::io::copy(&mut file.take(half), &mut out)?,
         Fault::Short => std::io::copy(&mut file.take(announced), &mut out)?,
         Fault::Other => std::io::copy(&mut std::io::repeat(7).take(left), &mut out)?,
-        Fault::None | Fault::Closed => std::io::copy(&mut file, &mut out)?,
+        Fault::None | Fault::Closed | Fault::Held => std::io::copy(&mut file, &mut out)?,
     };
     out.flush()
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 
-use crate::index::Index;
+use crate::index::{Fault, Index};
 use crate::place::{Cache, Place, Ran, wheels};
 
 fn together(builds: usize) {
@@ -46,6 +46,7 @@ fn a_hundred_builds_at_once_do_the_work_once() {
 fn a_prune_while_a_build_runs_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let index = Index::serve(&wheels(folder.path()), None);
+    index.set(Fault::Held);
     let place = Place::new(Cache::Base, &index);
     let mut build = place.start(&["build", "--output", "store", "--progress", "plain"]);
     let mut said = BufReader::new(build.stderr.take().expect("a pipe")).lines();
@@ -53,6 +54,7 @@ fn a_prune_while_a_build_runs_is_refused() {
     assert!(begins.is_some());
     let prune = place.run(&["cache", "prune", "--all"]);
     assert_eq!(prune.code, Some(3), "{}", prune.stderr);
+    index.set(Fault::None);
     let rest: Vec<_> = said.collect();
     let ran = Ran::wait(build);
     assert_eq!(ran.code, Some(0), "{rest:?}");
