@@ -5,10 +5,15 @@ use std::io;
 use std::path::Path;
 
 use crate::image::{Descriptor, INDEX, Index, reachable};
+use crate::reference::Reference;
 use crate::store::{BlobStore, write_atomically};
 
 /// The content of `oci-layout`.
 pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The annotation of an image with the name that people give it.
+const NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation of an image with its name in full: `docker.io/library/app:1`.
+const FULL_NAME: &str = "io.containerd.image.name";
 
 /// Writes an image with its names to a folder, which appears when it is complete. The folder must be absent,
 /// empty or a layout, which is then replaced; anything else is an error of kind
@@ -85,16 +90,18 @@ fn fill(
 /// The index of a layout that holds one image under several names.
 pub(crate) fn index_json(image: &Descriptor, references: &[String]) -> io::Result<Vec<u8>> {
     let named = references.iter().map(|reference| {
-        let name = BTreeMap::from([(
-            "org.opencontainers.image.ref.name".to_owned(),
-            reference.clone(),
-        )]);
-        Descriptor {
+        // containerd, and engines that keep images in it, know an image by its full name alone.
+        let full: Reference = reference.parse().map_err(io::Error::other)?;
+        let name = BTreeMap::from([
+            (NAME.to_owned(), reference.clone()),
+            (FULL_NAME.to_owned(), full.to_string()),
+        ]);
+        Ok(Descriptor {
             annotations: name,
             ..image.clone()
-        }
+        })
     });
-    let mut manifests: Vec<_> = named.collect();
+    let mut manifests = named.collect::<io::Result<Vec<_>>>()?;
     if manifests.is_empty() {
         manifests.push(image.clone());
     }
