@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use imagespec_core::builder::{
@@ -11,17 +12,19 @@ use imagespec_core::context::{BuildContext, Compression, Output};
 use imagespec_core::digest::Digest;
 use imagespec_core::dockerfile::Start;
 use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_core::execute::OWN_BASE;
 use imagespec_core::host::Host;
 use imagespec_core::mask::Mask;
 use imagespec_core::plan::{Base, BuildPlan};
 use imagespec_core::platform::Platform;
 use imagespec_core::registry::BuilderEntry;
-use imagespec_oci::Engine;
 use imagespec_oci::credentials::Credentials;
-use imagespec_oci::engine::{EngineError, EngineVersion};
+use imagespec_oci::engine::{Endpoint, EngineError, EngineVersion};
+use imagespec_oci::image::Descriptor;
 use imagespec_oci::images::ImageStore;
+use imagespec_oci::{Engine, Registry};
 
-use crate::buildkit::{Offer, Order, solve};
+use crate::buildkit::{Buildkit, Lent, Offer, Order, solve, version, way};
 use crate::deliver;
 use crate::lower::{Lowered, lower};
 use crate::options::{OPTIONS, Options};
@@ -42,6 +45,13 @@ imagespec_core::register_builder!(ENTRY);
 
 /// The oldest API whose engines have a `BuildKit` with secrets: that of Docker 20.10.
 const OLDEST: (u32, u32) = (1, 41);
+
+/// How long a daemon may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The exporter that sends an archive of the image.
+const ARCHIVE: &str = "docker";
+/// Where an exporter says the digest of what it pushed.
+const DIGEST: &str = "containerimage.digest";
 
 /// The builder.
 #[derive(Debug)]
@@ -85,13 +95,21 @@ impl Local {
         plan: &BuildPlan,
         cx: &BuildContext<'_>,
     ) -> Result<BuiltImage, BuildError> {
-        if cx.settings.compression() == Compression::Zstd {
+        let zstd = cx.settings.compression() == Compression::Zstd;
+        if zstd && self.options.buildkit.is_none() {
             let message = "the engine compresses as it likes: `--compression zstd`";
             return Err(BuildError::input(message)
                 .field("compression")
                 .hint("leave it out, or choose `--builder native`, which can"));
         }
-        let engine = self.engine()?;
+        // Nobody removes what is lent or taken meanwhile.
+        let _lock = deliver::lock(self).await?;
+        let buildkit = self.buildkit()?;
+        let from = self.base(plan, cx)?;
+        let start = match &from {
+            From::Known(reference) => reference,
+            From::Lent(_) => OWN_BASE,
+        };
         let Lowered {
             file,
             tree,
@@ -103,19 +121,33 @@ impl Local {
             &self.options.archive,
             plan,
             cx,
-            Start::Image(&base(plan, cx)?),
+            Start::Image(start),
         )
         .await?;
+        let mut order = self.order(plan, cx, proxies);
+        let mut base = None;
+        if let From::Lent(image) = &from {
+            let lent = Lent::of(self.store.blobs(), image);
+            base = Some(lent.map_err(|error| deliver::unwritten(&error))?);
+            let from = format!("oci-layout://{OWN_BASE}@{}", image.digest);
+            order.options.insert(format!("context:{OWN_BASE}"), from);
+        }
+        let (sink, archive) = way();
+        let is_archive = order.exporter.0 == ARCHIVE;
         let offer = Offer {
             tree: Arc::new(tree),
             secrets,
             credentials: Credentials::new(&self.host),
             shared: Digest::of(cx.destination.repository()).hex(),
+            base,
+            sink: is_archive.then_some(sink),
         };
         let mut told = Told::new(cx.progress, &file.instructions, Mask::of(cx.secrets));
-        let order = self.order(plan, cx, proxies);
-        let solved = {
-            let solved = solve(engine.endpoint(), offer, order, |status| told.take(status));
+        if matches!(from, From::Lent(_)) {
+            told = told.without_base();
+        }
+        let solved = async {
+            let solved = solve(&buildkit, offer, order, |status| told.take(status));
             let serve = doorman.serve(cx.files);
             tokio::pin!(solved, serve);
             // The session holds the other end as long as there is somebody to serve.
@@ -124,10 +156,49 @@ impl Local {
                 () = &mut serve => solved.await,
             }
         };
-        if let Err(status) = solved {
-            return Err(told.failure(&status));
+        let (solved, taken) = if is_archive {
+            let (solved, taken) = tokio::join!(solved, deliver::take(self, archive));
+            (solved, Some(taken))
+        } else {
+            (solved.await, None)
+        };
+        let answer = solved.map_err(|status| told.failure(&status))?;
+        match (taken, &buildkit) {
+            (Some(taken), _) => deliver::keep(self, plan, cx, taken?).await,
+            (None, Buildkit::Daemon(_)) => {
+                let digest = answer.get(DIGEST).and_then(|digest| digest.parse().ok());
+                deliver::pushed(self, plan, cx, digest).await
+            }
+            (None, Buildkit::Engine(_)) => deliver::deliver(self, plan, cx).await,
         }
-        deliver::deliver(self, plan, cx).await
+    }
+
+    /// Who builds.
+    fn buildkit(&self) -> Result<Buildkit, EngineError> {
+        Ok(match &self.options.buildkit {
+            Some(daemon) => Buildkit::Daemon(daemon.clone()),
+            None => Buildkit::Engine(self.engine()?.endpoint().clone()),
+        })
+    }
+
+    /// What the image starts from.
+    fn base(&self, plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<From, BuildError> {
+        if let Base::Reference { reference } = &plan.base {
+            return Ok(From::Known(reference.clone()));
+        }
+        let base = cx.base.ok_or_else(|| {
+            BuildError::failed("the image starts from nothing that is there").field("base_image")
+        })?;
+        if self.options.buildkit.is_none() {
+            return Ok(From::Known(base.reference.clone()));
+        }
+        let kept = self.store.find(&base.reference);
+        let kept = kept.map_err(|error| deliver::unwritten(&error))?;
+        // What is in a registry alone is pulled from there.
+        Ok(match kept {
+            Some(record) => From::Lent(record.descriptor),
+            None => From::Known(base.reference.clone()),
+        })
     }
 
     fn order(
@@ -156,29 +227,70 @@ impl Local {
             options.insert(format!("build-arg:{name}"), value);
         }
         let host = self.options.network == Some("host");
-        let names = deliver::references(cx).join(",");
         Order {
             options,
             entitlements: host
                 .then(|| "network.host".to_owned())
                 .into_iter()
                 .collect(),
-            exporter: ("moby", HashMap::from([("name".to_owned(), names)])),
+            exporter: self.exporter(cx),
             cache_from: self.options.cache_from.clone(),
             cache_to: self.options.cache_to.clone(),
         }
     }
+
+    /// What becomes of the result.
+    fn exporter(&self, cx: &BuildContext<'_>) -> (&'static str, HashMap<String, String>) {
+        let names = deliver::references(cx).join(",");
+        let mut attributes = HashMap::from([("name".to_owned(), names)]);
+        if self.options.buildkit.is_none() {
+            return ("moby", attributes);
+        }
+        let mut say = |name: &str, value: &str| {
+            attributes.insert(name.to_owned(), value.to_owned());
+        };
+        say("oci-mediatypes", "true");
+        if cx.settings.compression() == Compression::Zstd {
+            say("compression", "zstd");
+            say("force-compression", "true");
+        }
+        if *cx.output != Output::Push {
+            return (ARCHIVE, attributes);
+        }
+        say("push", "true");
+        let registry = cx.destination.registry.as_deref().unwrap_or_default();
+        let registry = registry.split('/').next().unwrap_or_default();
+        if Registry::new(&self.host, registry).is_ok_and(|registry| registry.is_plain()) {
+            say("registry.insecure", "true");
+        }
+        ("image", attributes)
+    }
+
+    /// Whether the daemon answers.
+    async fn probe_daemon(&self, daemon: &Endpoint) -> Availability {
+        let place = format!("`{}`, {}", daemon.address(), daemon.source());
+        let reason = match tokio::time::timeout(PATIENCE, version(daemon)).await {
+            Ok(Ok(version)) => {
+                let detail = format!("BuildKit {version} at {place}");
+                return Availability::Ready { detail };
+            }
+            Ok(Err(status)) => status.message().to_owned(),
+            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        };
+        Availability::Missing {
+            reason: format!("{reason} (at {place})"),
+            hint: "start `buildkitd` there, or leave `buildkit_host` out: the engine of this machine then builds"
+                .to_owned(),
+        }
+    }
 }
 
-/// What stands for the base, in the engine's words.
-fn base(plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<String, BuildError> {
-    match (&plan.base, cx.base) {
-        (Base::Reference { reference }, _) => Ok(reference.clone()),
-        (_, Some(base)) => Ok(base.reference.clone()),
-        (_, None) => Err(
-            BuildError::failed("the image starts from nothing that is there").field("base_image"),
-        ),
-    }
+/// What an image starts from.
+enum From {
+    /// An image that whoever builds knows.
+    Known(String),
+    /// An image of the store.
+    Lent(Descriptor),
 }
 
 #[async_trait]
@@ -203,6 +315,9 @@ impl Builder for Local {
     }
 
     async fn probe(&self) -> Availability {
+        if let Some(daemon) = &self.options.buildkit {
+            return self.probe_daemon(daemon).await;
+        }
         let found = async {
             let engine = self.engine()?;
             let version = engine.version().await?;
@@ -260,11 +375,14 @@ impl Builder for Local {
     }
 
     fn base_output(&self, _: &Output) -> Option<Output> {
-        Some(Output::Docker)
+        Some(self.local_output())
     }
 
     fn local_output(&self) -> Output {
-        Output::Docker
+        match self.options.buildkit {
+            Some(_) => Output::Store,
+            None => Output::Docker,
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bollard::auth::DockerCredentials;
-use futures::TryStreamExt as _;
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt as _};
 use imagespec_core::builder::{BuiltImage, BuiltLayer};
 use imagespec_core::context::{BuildContext, Output};
 use imagespec_core::digest::Digest;
@@ -16,7 +17,7 @@ use imagespec_oci::credentials::{Credential, Credentials};
 use imagespec_oci::image::{Descriptor, Image};
 use imagespec_oci::images::ImageRecord;
 use imagespec_oci::registry::{Existing, Mounts, Pull};
-use imagespec_oci::{Reference, Registry, archive, layout, saved};
+use imagespec_oci::{BuildLock, Reference, Registry, archive, layout, saved};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::backend::{ENTRY, Local};
@@ -163,7 +164,13 @@ pub(crate) async fn deliver(
             })
         }
         Output::Push => push(local, plan, cx).await,
-        Output::Store | Output::OciDir(_) | Output::Tar(_) => keep(local, plan, cx).await,
+        Output::Store | Output::OciDir(_) | Output::Tar(_) => {
+            let step = cx.progress.step("take", "take the image out of the engine");
+            let saved = local.engine()?.save(&reference)?;
+            let taken = take(local, saved.map_err(io::Error::other)).await?;
+            step.finish(false, taken.digest.to_string());
+            keep(local, plan, cx, taken).await
+        }
     }
 }
 
@@ -204,23 +211,57 @@ async fn push(
                 .hint("a registry without TLS must be among the engine's `insecure-registries`")
         })?;
     }
-    // What was pushed is what the registry says it has.
+    let known = engine.find(&reference).await?;
+    let known = known.map(|image| image.digests).unwrap_or_default();
+    let image = confirm(local, plan, cx, |digest| {
+        is_among(&known, &repository, digest)
+    })
+    .await?;
+    step.finish(
+        false,
+        image
+            .digest
+            .map(|digest| digest.to_string())
+            .unwrap_or_default(),
+    );
+    Ok(image)
+}
+
+/// What a daemon has pushed, by the digest that it says it has.
+pub(crate) async fn pushed(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+    digest: Option<Digest>,
+) -> Result<BuiltImage, BuildError> {
+    confirm(local, plan, cx, |found| {
+        digest.is_none_or(|digest| digest == *found)
+    })
+    .await
+}
+
+/// What was pushed is what the registry says it has.
+async fn confirm(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+    is_ours: impl Fn(&Digest) -> bool,
+) -> Result<BuiltImage, BuildError> {
+    let reference = cx.destination.reference();
+    let parsed = parse(&reference)?;
     let registry = Registry::new(&local.host, &parsed.registry)?;
     let blobs = local.store.blobs();
     let found = registry.existing(&parsed, &[], blobs).await?;
     let Some(Existing { digest, .. }) = found else {
-        let message = "the engine says that it pushed, and the registry does not have the image";
+        let message = "the image was pushed, and the registry does not have it";
         return Err(BuildError::failed(format!("{message}: `{reference}`")));
     };
-    let known = engine.find(&reference).await?;
-    let known = known.map(|image| image.digests).unwrap_or_default();
-    if !is_among(&known, &repository, &digest) {
+    if !is_ours(&digest) {
         let message = "somebody else pushed another image under the same tag at the same time";
         return Err(BuildError::failed(format!("{message}: `{reference}`")));
     }
     let image = documents(local, plan, cx, &registry, &parsed, &digest).await?;
     let layers = image.map(told_of).unwrap_or_default();
-    step.finish(false, digest.to_string());
     Ok(built(reference, Some(digest), layers, true))
 }
 
@@ -312,43 +353,59 @@ async fn login(
     }))
 }
 
-/// Takes the image out of the engine into the store, and from there where it should go.
-async fn keep(
-    local: &Local,
-    plan: &BuildPlan,
-    cx: &BuildContext<'_>,
-) -> Result<BuiltImage, BuildError> {
+/// Keeps others from removing what is in the store.
+pub(crate) async fn lock(local: &Local) -> Result<BuildLock, BuildError> {
     let store = local.store.clone();
     let lock = tokio::task::spawn_blocking(move || store.lock_shared()).await;
     let lock = lock.map_err(io::Error::other).and_then(|lock| lock);
-    let _lock = lock.map_err(|error| unwritten(&error))?;
-    let reference = cx.destination.reference();
-    let engine = local.engine()?;
-    let step = cx.progress.step("take", "take the image out of the engine");
+    lock.map_err(|error| unwritten(&error))
+}
+
+/// Takes an image that comes as an archive into the store.
+pub(crate) async fn take(
+    local: &Local,
+    archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> Result<Descriptor, BuildError> {
     let work = tempfile::Builder::new()
         .prefix(".saved-")
         .tempdir_in(&local.host.cache_dir)
         .map_err(|error| unwritten(&error))?;
-    let bytes = engine.save(&reference)?.map_err(io::Error::other);
-    let bytes = SyncIoBridge::new(StreamReader::new(Box::pin(bytes)));
+    let bytes = SyncIoBridge::new(StreamReader::new(Box::pin(archive)));
     let blobs = local.store.blobs().clone();
     let taken = tokio::task::spawn_blocking(move || saved::read(&blobs, bytes, work.path())).await;
     let taken = taken.map_err(io::Error::other).and_then(|taken| taken);
-    let descriptor = taken.map_err(|error| {
-        BuildError::failed("cannot take the image out of the engine").caused_by(&error)
-    })?;
+    taken.map_err(|error| BuildError::failed("cannot take the finished image").caused_by(&error))
+}
+
+/// Names an image of the store, and brings it from there where it should go.
+pub(crate) async fn keep(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+    taken: Descriptor,
+) -> Result<BuiltImage, BuildError> {
+    let reference = cx.destination.reference();
     let platform = plan
         .platforms
         .first()
         .cloned()
         .unwrap_or_else(Platform::host);
     let blobs = local.store.blobs();
-    let image = Image::read(blobs, &descriptor.digest, &platform);
+    let image = Image::read(blobs, &taken.digest, &platform);
     let layers = told_of(image.map_err(|error| unwritten(&error))?);
     let size = layers.iter().map(|layer| layer.size).sum();
-    step.finish(false, descriptor.digest.to_string());
-    write(local, plan, cx, &descriptor, &platform, size)?;
-    Ok(built(reference, Some(descriptor.digest), layers, true))
+    write(local, plan, cx, &taken, &platform, size)?;
+    if *cx.output != Output::Docker {
+        return Ok(built(reference, Some(taken.digest), layers, true));
+    }
+    let engine = local.engine()?;
+    let title = format!("load into the engine at {}", engine.address());
+    let step = cx.progress.step("load", title);
+    let names = references(cx);
+    engine.load(blobs, &taken, &platform, &names).await?;
+    step.finish(false, String::new());
+    // An engine knows no digest of a manifest before the image is pushed.
+    Ok(built(reference, None, layers, true))
 }
 
 fn write(
@@ -404,7 +461,7 @@ fn parse(reference: &str) -> Result<Reference, BuildError> {
         .map_err(|error: imagespec_oci::ReferenceError| BuildError::from(error).field("registry"))
 }
 
-fn unwritten(error: &io::Error) -> BuildError {
+pub(crate) fn unwritten(error: &io::Error) -> BuildError {
     BuildError::failed("cannot use the local store").caused_by(error)
 }
 

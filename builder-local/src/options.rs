@@ -1,8 +1,11 @@
 //! Options of the builder.
 
+use std::path::Path;
+
 use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
 use imagespec_core::error::BuildError;
 use imagespec_debian::ArchiveOptions;
+use imagespec_oci::engine::Endpoint;
 use serde_json::{Map, Value};
 
 use crate::backend::ENTRY;
@@ -10,6 +13,14 @@ use crate::caches;
 
 /// The names of the options, each with what it means.
 pub(crate) const OPTIONS: &[(&str, &str)] = &[
+    (
+        "buildkit_host",
+        "a BuildKit to build with instead of the engine's: `tcp://HOST:PORT` or `unix:///PATH`",
+    ),
+    (
+        "buildkit_tlsdir",
+        "the folder with `ca.pem`, `cert.pem` and `key.pem` for a `buildkit_host` that wants to know who asks",
+    ),
     (
         "network",
         "the network of what runs in the build: `default`, `host` or `none`",
@@ -20,7 +31,7 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "cache_to",
-        "where layers go for others: `type=inline`, or `type=registry,ref=NAME,mode=max` where the engine can",
+        "where layers go for others: `type=inline`, or `type=registry,ref=NAME,mode=max` where whoever builds can",
     ),
     ArchiveOptions::OPTIONS[0],
     ArchiveOptions::OPTIONS[1],
@@ -29,6 +40,8 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
 /// What the options say.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
+    /// A `BuildKit` of its own.
+    pub(crate) buildkit: Option<Endpoint>,
     /// The network that is forced, as `BuildKit` names it.
     pub(crate) network: Option<&'static str>,
     pub(crate) cache_from: Vec<CacheOptionsEntry>,
@@ -39,9 +52,29 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn read(options: &Map<String, Value>) -> Result<Self, BuildError> {
         let mut read = Self::default();
+        let text = |name: &str| options.get(name).and_then(Value::as_str);
         for (name, value) in options {
             let wrong = |expected: &str| ENTRY.wrong_option(name, expected, value);
             match name.as_str() {
+                "buildkit_host" => {
+                    let address = value.as_str().ok_or_else(|| wrong("an address"))?;
+                    let folder = text("buildkit_tlsdir").map(Path::new);
+                    let source = format!("option `{name}`");
+                    let found = Endpoint::parse(address, folder, &source);
+                    let expected = "an address: `tcp://HOST:PORT` or `unix:///PATH`";
+                    read.buildkit = Some(found.map_err(|_| wrong(expected))?);
+                }
+                "buildkit_tlsdir" => {
+                    let folder = value.as_str().map(Path::new);
+                    if !folder.is_some_and(Path::is_absolute) {
+                        return Err(wrong("the path of a folder, from the root"));
+                    }
+                    if !text("buildkit_host").is_some_and(|host| host.starts_with("tcp:")) {
+                        return Err(wrong(
+                            "a `buildkit_host` beside it that is reached over TCP",
+                        ));
+                    }
+                }
                 "network" => {
                     read.network = match value.as_str() {
                         Some("default") => None,
@@ -101,11 +134,14 @@ mod tests {
     fn options_are_read_and_others_refused() {
         let options = json!({
             "network": "host",
+            "buildkit_host": "tcp://127.0.0.1:1234",
             "cache_from": ["registry.example/cache", "type=registry,ref=registry.example/other"],
             "cache_to": "type=inline",
         });
         let options = read(&options).expect("options");
         assert_eq!(options.network, Some("host"));
+        let address = options.buildkit.as_ref().map(Endpoint::address);
+        assert_eq!(address.as_deref(), Some("tcp://127.0.0.1:1234"));
         let names = options.cache_from.iter().map(|entry| &entry.attrs["ref"]);
         let names: Vec<_> = names.collect();
         assert_eq!(names, ["registry.example/cache", "registry.example/other"]);
@@ -119,6 +155,18 @@ mod tests {
             (
                 json!({"cache_to": "type=local,dest=x"}),
                 "`inline` or `registry`",
+            ),
+            (
+                json!({"buildkit_host": "ssh://me@there"}),
+                "`tcp://HOST:PORT` or `unix:///PATH`",
+            ),
+            (
+                json!({"buildkit_host": "unix:///x", "buildkit_tlsdir": "/certs"}),
+                "reached over TCP",
+            ),
+            (
+                json!({"buildkit_host": "tcp://x:1", "buildkit_tlsdir": "certs"}),
+                "from the root",
             ),
             (json!({"debian_mirror": 1}), "expected a text"),
             (json!({"networks": "host"}), "has no option: `networks`"),

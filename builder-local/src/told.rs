@@ -22,6 +22,8 @@ const OURS: &str = "imagespec: ";
 pub(crate) struct Told<'a> {
     progress: Progress<'a>,
     instructions: &'a [Instruction],
+    /// The number that the engine gives the first instruction.
+    first: usize,
     mask: Mask,
     vertices: HashMap<String, State<'a>>,
 }
@@ -45,9 +47,15 @@ impl<'a> Told<'a> {
         Self {
             progress,
             instructions,
+            first: 1,
             mask,
             vertices: HashMap::new(),
         }
+    }
+
+    /// Counts as an engine does that is lent its base: without it.
+    pub(crate) fn without_base(self) -> Self {
+        Self { first: 0, ..self }
     }
 
     /// Takes a status of the engine.
@@ -87,7 +95,9 @@ impl<'a> Told<'a> {
             && state.step.is_none()
             && (vertex.started.is_some() || vertex.completed.is_some())
         {
-            state.instruction = number(&vertex.name).filter(|at| *at < self.instructions.len());
+            state.instruction = number(&vertex.name)
+                .and_then(|number| number.checked_sub(self.first))
+                .filter(|at| *at < self.instructions.len());
             let title = match state.instruction {
                 Some(at) => {
                     Some(self.instructions[at].title.clone()).filter(|title| !title.is_empty())
@@ -207,18 +217,20 @@ impl State<'_> {
     }
 }
 
-/// The number of an instruction in what an engine calls it, `[2/7] RUN …`, counted from 0.
+/// The number of an instruction in what an engine calls it, `[2/7] RUN …`.
 fn number(name: &str) -> Option<usize> {
     let (inside, _) = name.strip_prefix('[')?.split_once(']')?;
     let (at, _) = inside.split_whitespace().last()?.split_once('/')?;
-    at.parse::<usize>().ok()?.checked_sub(1)
+    at.parse().ok()
 }
 
 /// What a person is told of what the engine does beside the instructions.
 fn title(name: &str) -> Option<&'static str> {
     match name {
         "[internal] load build context" => Some("send files to the engine"),
-        "exporting to image" => Some("write the image"),
+        "exporting to image" | "exporting to docker image format" => Some("write the image"),
+        "sending tarball" => Some("take the image"),
+        _ if name.contains("oci-layout://") => Some("start from the base"),
         _ if name.starts_with("importing cache manifest") => Some("look for layers in caches"),
         _ if name.starts_with("exporting cache") => Some("write layers to caches"),
         _ => None,

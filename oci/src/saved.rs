@@ -18,8 +18,9 @@ use crate::store::BlobStore;
 
 /// The most entries an archive may have.
 const ENTRIES: usize = 100_000;
-/// The media type of a layer in the store.
+/// Media types of layers in the store.
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -104,14 +105,24 @@ fn joined(folder: &str, target: &str) -> String {
 
 /// A layer of a file, which must be the one that the image names.
 fn take(store: &BlobStore, mut file: File, expected: &Layer) -> io::Result<Layer> {
-    let mut magic = [0; 2];
-    let is_gzip = file.read(&mut magic)? == 2 && magic == [0x1f, 0x8b];
+    let mut magic = [0; 4];
+    let length = file.read(&mut magic)?;
+    let media_type = match magic {
+        [0x1f, 0x8b, ..] if length > 2 => Some(GZIP),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some(ZSTD),
+        _ => None,
+    };
     file.rewind()?;
     let mut blob = Digested::new(store.writer()?);
-    let diff_id = if is_gzip {
+    let diff_id = if let Some(media_type) = media_type {
         io::copy(&mut file, &mut blob)?;
         file.rewind()?;
-        Digest::of_reader(&mut MultiGzDecoder::new(io::BufReader::new(file)))?.0
+        let file = io::BufReader::new(file);
+        if media_type == ZSTD {
+            Digest::of_reader(&mut zstd::Decoder::with_buffer(file)?)?.0
+        } else {
+            Digest::of_reader(&mut MultiGzDecoder::new(file))?.0
+        }
     } else {
         let mut plain = Digested::new(GzEncoder::new(&mut blob, Compression::default()));
         io::copy(&mut file, &mut plain)?;
@@ -129,7 +140,7 @@ fn take(store: &BlobStore, mut file: File, expected: &Layer) -> io::Result<Layer
         diff_id,
         size: blob.commit(&digest)?,
         uncompressed_size: 0,
-        media_type: GZIP.to_owned(),
+        media_type: media_type.unwrap_or(GZIP).to_owned(),
         created_by: expected.created_by.clone(),
     })
 }

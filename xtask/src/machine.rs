@@ -16,7 +16,7 @@ struct Need {
     tests: &'static str,
 }
 
-const NEEDS: [Need; 15] = [
+const NEEDS: [Need; 17] = [
     Need {
         check: || on_path("git"),
         name: "git",
@@ -34,6 +34,22 @@ const NEEDS: [Need; 15] = [
         name: "dockerd",
         package: "docker.io",
         tests: "loading images into an engine",
+    },
+    Need {
+        check: || on_path("pkg-config"),
+        name: "pkg-config",
+        package: "pkg-config",
+        tests: "a current engine",
+    },
+    Need {
+        check: || {
+            Program::new("pkg-config")
+                .args(["--exists", "libseccomp"])
+                .succeeds()
+        },
+        name: "libseccomp",
+        package: "libseccomp-dev",
+        tests: "a current engine",
     },
     Need {
         check: || on_path("curl"),

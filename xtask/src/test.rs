@@ -1,6 +1,7 @@
 //! `cargo xtask test`.
 
 use std::env;
+use std::ffi::OsString;
 
 use crate::error::Error;
 use crate::workspace::Workspace;
@@ -33,6 +34,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
     report::heading("what the tests need");
     machine::set_up()?;
     let uv = tools::uv(workspace)?;
+    let found = |modules: &[tools::Module]| -> OsString {
+        let found = modules.iter().map(|module| module.find(workspace));
+        // The tests that need them say so.
+        found
+            .collect::<Result<Vec<_>, _>>()
+            .inspect_err(|error| report::note(&error.to_string()))
+            .ok()
+            .and_then(|folders| env::join_paths(folders).ok())
+            .unwrap_or_default()
+    };
+    let engine = found(&[tools::MOBY, tools::RUNC]);
+    let buildkit = found(&[tools::BUILDKIT]);
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = uv
         .parent()
@@ -49,6 +62,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
             .cargo("test")
             .args(["--locked", "--workspace", "--no-fail-fast", kind])
             .env("PATH", &path)
+            .env("IMAGESPEC_TEST_ENGINE", &engine)
+            .env("IMAGESPEC_TEST_BUILDKIT", &buildkit)
             .env("IMAGESPEC_TEST_SEED", seed.to_string())
             .args(&arguments.filter);
         if cargo.run().is_err() {

@@ -55,23 +55,48 @@ impl Crate {
 /// Programs of a Go module, which Go compiles.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Module {
+    name: &'static str,
     path: &'static str,
     version: &'static str,
     commands: &'static [&'static str],
+    /// Whether C is compiled too, and with which tags.
+    c: Option<&'static str>,
 }
 
 /// `BuildKit`'s daemon and its client.
 pub(crate) const BUILDKIT: Module = Module {
+    name: "buildkit",
     path: "github.com/moby/buildkit",
     version: "v0.34.2",
     commands: &["./cmd/buildkitd", "./cmd/buildctl"],
+    c: None,
 };
 
 /// Kaniko's executor, as it is kept up.
 pub(crate) const KANIKO: Module = Module {
+    name: "kaniko",
     path: "github.com/chainguard-dev/kaniko",
     version: "v1.25.5",
     commands: &["./cmd/executor"],
+    c: None,
+};
+
+/// Docker's engine as it is today, which Debian does not have.
+pub(crate) const MOBY: Module = Module {
+    name: "moby",
+    path: "github.com/moby/moby/v2",
+    version: "v2.0.0-beta.24",
+    commands: &["./cmd/dockerd", "./cmd/docker-proxy"],
+    c: None,
+};
+
+/// What runs that engine's containers: Debian's is too old for it.
+pub(crate) const RUNC: Module = Module {
+    name: "runc",
+    path: "github.com/opencontainers/runc",
+    version: "v1.4.0",
+    commands: &["."],
+    c: Some("seccomp"),
 };
 
 impl Module {
@@ -80,32 +105,34 @@ impl Module {
         if !on_path("go") {
             return Err(Error::Missing { program: "go" });
         }
-        let name = self.path.rsplit('/').next().unwrap_or(self.path);
-        let folder = workspace.tools().join(format!("{name}-{}", self.version));
+        let Self { name, version, .. } = self;
+        let folder = workspace.tools().join(format!("{name}-{version}"));
         if folder.is_dir() {
             return Ok(folder);
         }
-        report::note(&format!("compiling {name} {}", self.version));
+        report::note(&format!("compiling {name} {version}"));
         let cache = workspace.tools().join("go");
         let go = |subcommand: &[&str]| {
             Program::new("go")
                 .args(subcommand)
                 .env("GOMODCACHE", &cache)
                 .env("GOFLAGS", "-modcacherw")
-                .env("CGO_ENABLED", "0")
+                .env("CGO_ENABLED", if self.c.is_some() { "1" } else { "0" })
         };
-        go(&[
-            "mod",
-            "download",
-            &format!("{}@{}", self.path, self.version),
-        ])
-        .run()?;
+        go(&["mod", "download", &format!("{}@{version}", self.path)]).run()?;
         // `go install` takes no module that replaces others, and this may be one.
-        let source = cache.join(format!("{}@{}", self.path, self.version));
+        let source = cache.join(format!("{}@{version}", self.path));
         let partial = folder.with_extension("partial");
         fs_err::create_dir_all(&partial)?;
-        let build = go(&["build", "-mod=mod", "-o"]).arg(&partial);
-        build.args(self.commands).folder(&source).run()?;
+        let build = go(&[
+            "build",
+            "-mod=mod",
+            "-tags",
+            self.c.unwrap_or_default(),
+            "-o",
+        ]);
+        let build = build.arg(&partial).args(self.commands);
+        build.folder(&source).run()?;
         fs_err::rename(&partial, &folder)?;
         Ok(folder)
     }

@@ -1,24 +1,39 @@
-//! `BuildKit` in an engine: its control service over one connection, a session of this machine over another.
+//! `BuildKit`, in an engine or as a daemon of its own: its control service, and a session of this machine.
 
 mod connection;
+mod content;
 mod files;
+mod sent;
 mod session;
 
 use std::collections::HashMap;
+use std::error::Error;
 
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{
-    CacheOptions, CacheOptionsEntry, SolveRequest, StatusRequest, StatusResponse,
+    CacheOptions, CacheOptionsEntry, InfoRequest, SolveRequest, StatusRequest, StatusResponse,
 };
+use hyper_util::rt::TokioIo;
 use imagespec_oci::engine::Endpoint;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
+pub(crate) use content::Lent;
+pub(crate) use sent::way;
 pub(crate) use session::Offer;
 use session::Session;
 
 /// The largest message, in bytes: that of `BuildKit`.
 const MESSAGE: usize = 16 << 20;
+
+/// Where `BuildKit` is.
+#[derive(Debug, Clone)]
+pub(crate) enum Buildkit {
+    /// In a container engine, which turns a connection of its own into one of `BuildKit`'s.
+    Engine(Endpoint),
+    /// At an address of its own.
+    Daemon(Endpoint),
+}
 
 /// What is to be built.
 #[derive(Debug)]
@@ -35,18 +50,22 @@ pub(crate) struct Order {
     pub(crate) cache_to: Vec<CacheOptionsEntry>,
 }
 
-/// Builds a Dockerfile of the offered context. `told` takes the status as the engine sends it. A future that is dropped
-/// cancels the build in the engine.
+/// Builds a Dockerfile of the offered context. `told` takes the status as it is sent. A future that is dropped cancels
+/// the build.
 pub(crate) async fn solve(
-    endpoint: &Endpoint,
+    buildkit: &Buildkit,
     offer: Offer,
     order: Order,
     mut told: impl FnMut(StatusResponse),
 ) -> Result<HashMap<String, String>, Status> {
     let unreachable = |error: std::io::Error| Status::unavailable(error.to_string());
-    let session = Session::open(endpoint, identifier(), offer);
-    let session = session.await.map_err(unreachable)?;
-    let mut control = control(endpoint).await?;
+    let mut control = control(buildkit).await?;
+    let session = match buildkit {
+        Buildkit::Engine(endpoint) => Session::in_engine(endpoint, identifier(), offer)
+            .await
+            .map_err(unreachable)?,
+        Buildkit::Daemon(_) => Session::in_daemon(control.clone(), identifier(), offer),
+    };
     let reference = identifier();
     let (exporter, attributes) = order.exporter;
     let request = SolveRequest {
@@ -83,20 +102,58 @@ pub(crate) async fn solve(
     Ok(answer?.into_inner().exporter_response)
 }
 
-async fn control(endpoint: &Endpoint) -> Result<ControlClient<Channel>, Status> {
-    let connection = connection::upgraded(endpoint, "/grpc", &[])
-        .await
-        .map_err(|error| Status::unavailable(error.to_string()))?;
-    let mut connection = Some(connection);
-    let connector = tower::service_fn(move |_| {
-        let connection = connection.take();
-        // One build, one connection: one that broke is not made again.
-        async { connection.ok_or(std::io::Error::from(std::io::ErrorKind::NotConnected)) }
-    });
-    let channel = tonic::transport::Endpoint::from_static("http://engine")
-        .connect_with_connector(connector)
-        .await
-        .map_err(|error| Status::unavailable(error.to_string()))?;
+/// The version of a daemon. Those before 0.11 do not tell, and cannot start from an image that is lent.
+pub(crate) async fn version(daemon: &Endpoint) -> Result<String, Status> {
+    let mut control = control(&Buildkit::Daemon(daemon.clone())).await?;
+    match control.info(InfoRequest {}).await {
+        Ok(info) => {
+            let version = info.into_inner().buildkit_version;
+            Ok(version.map(|version| version.version).unwrap_or_default())
+        }
+        Err(status) if status.code() == Code::Unimplemented => {
+            Err(Status::unimplemented("BuildKit is older than 0.11"))
+        }
+        Err(status) => Err(Status::new(status.code(), innermost(&status))),
+    }
+}
+
+/// What an error comes from: the outer ones say no more than that there was one.
+fn innermost(error: &dyn Error) -> String {
+    let Some(mut cause) = error.source() else {
+        return error.to_string();
+    };
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+async fn control(buildkit: &Buildkit) -> Result<ControlClient<Channel>, Status> {
+    let lost = |error: &dyn Error| Status::unavailable(innermost(error));
+    let address = tonic::transport::Endpoint::from_static("http://buildkit");
+    let channel = match buildkit {
+        Buildkit::Engine(endpoint) => {
+            let connection = connection::upgraded(endpoint, "/grpc", &[])
+                .await
+                .map_err(|error| lost(&error))?;
+            let mut connection = Some(connection);
+            let connector = tower::service_fn(move |_| {
+                let connection = connection.take();
+                // One build, one connection: one that broke is not made again.
+                async { connection.ok_or(std::io::Error::from(std::io::ErrorKind::NotConnected)) }
+            });
+            address.connect_with_connector(connector).await
+        }
+        Buildkit::Daemon(endpoint) => {
+            let endpoint = endpoint.clone();
+            let connector = tower::service_fn(move |_| {
+                let endpoint = endpoint.clone();
+                async move { endpoint.connect_for(&["h2"]).await.map(TokioIo::new) }
+            });
+            address.connect_with_connector(connector).await
+        }
+    };
+    let channel = channel.map_err(|error| lost(&error))?;
     Ok(ControlClient::new(channel)
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
 use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
@@ -14,8 +14,11 @@ use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::{
     Secrets as SecretsService, SecretsServer,
 };
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::{GetSecretRequest, GetSecretResponse};
+use bollard_buildkit_proto::moby::buildkit::v1::BytesMessage;
+use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::filesync::packet::file_sync_server::FileSyncServer;
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth, AuthServer};
+use bollard_buildkit_proto::moby::filesync::v1::file_send_server::FileSendServer;
 use bollard_buildkit_proto::moby::filesync::v1::{
     CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse,
     GetTokenAuthorityRequest, GetTokenAuthorityResponse, VerifyTokenAuthorityRequest,
@@ -24,20 +27,33 @@ use bollard_buildkit_proto::moby::filesync::v1::{
 use hyper_util::rt::TokioIo;
 use imagespec_oci::credentials::{Credential, Credentials};
 use imagespec_oci::engine::Endpoint;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
+use tokio_util::io::ReaderStream;
+use tonic::metadata::MetadataKey;
+use tonic::transport::Channel;
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 
 use super::connection::{Incoming, upgraded};
+use super::content::{ContentServer, Lent};
 use super::files::Files;
+use super::sent::{Sent, Sink};
 use crate::tree::Tree;
 
 /// What a session offers, by the names that an engine is told.
-const METHODS: [&str; 4] = [
+const METHODS: [&str; 7] = [
     "/moby.filesync.v1.FileSync/DiffCopy",
+    "/moby.filesync.v1.FileSend/DiffCopy",
+    "/containerd.services.content.v1.Content/Info",
+    "/containerd.services.content.v1.Content/Read",
     "/moby.buildkit.secrets.v1.Secrets/GetSecret",
     "/moby.filesync.v1.Auth/Credentials",
     "/grpc.health.v1.Health/Check",
 ];
+/// Bytes on their way between a session and the call that carries them.
+const PIPE: usize = 256 << 10;
 /// Docker Hub, as an engine asks for its credentials.
 const DOCKER_HUB: &str = "registry-1.docker.io";
 
@@ -51,6 +67,10 @@ pub(crate) struct Offer {
     pub(crate) credentials: Credentials,
     /// The same for builds that are likely to have the same files.
     pub(crate) shared: String,
+    /// The image to start from, where it is lent.
+    pub(crate) base: Option<Lent>,
+    /// Whoever takes an archive of the result.
+    pub(crate) sink: Option<Sink>,
 }
 
 impl fmt::Debug for Offer {
@@ -65,43 +85,91 @@ impl fmt::Debug for Offer {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) id: String,
-    server: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.server.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
 impl Session {
-    pub(super) async fn open(
+    /// A session over a connection that an engine gives up for it.
+    pub(super) async fn in_engine(
         endpoint: &Endpoint,
         id: String,
         offer: Offer,
     ) -> std::io::Result<Self> {
-        let mut headers = vec![
-            ("X-Docker-Expose-Session-Uuid", id.clone()),
-            ("X-Docker-Expose-Session-Name", "imagespec".to_owned()),
-            ("X-Docker-Expose-Session-Sharedkey", offer.shared),
-        ];
-        let methods = METHODS.map(|name| ("X-Docker-Expose-Session-Grpc-Method", name.to_owned()));
-        headers.extend(methods);
-        let connection = upgraded(endpoint, "/session", &headers).await?;
-        let incoming = Incoming(TokioIo::new(connection));
-        let files = Files { tree: offer.tree };
-        let router = tonic::transport::Server::builder()
-            .add_service(HealthServer::new(Alive))
-            .add_service(FileSyncServer::new(files))
-            .add_service(SecretsServer::new(Secrets(offer.secrets)))
-            .add_service(AuthServer::new(Logins(offer.credentials)));
-        let connections = tokio_stream::once(Ok::<_, std::io::Error>(incoming));
-        // What goes wrong with it fails the build, which knows more.
-        let server = tokio::spawn(async move {
-            let _ = router.serve_with_incoming(connections).await;
-        });
-        Ok(Self { id, server })
+        let connection = upgraded(endpoint, "/session", &headers(&id, &offer)).await?;
+        let server = tokio::spawn(serve(offer, Incoming(TokioIo::new(connection))));
+        let tasks = vec![server];
+        Ok(Self { id, tasks })
     }
+
+    /// A session over a call of a daemon, whose messages are the bytes of a connection.
+    pub(super) fn in_daemon(mut control: ControlClient<Channel>, id: String, offer: Offer) -> Self {
+        let (here, there) = tokio::io::duplex(PIPE);
+        let (from_here, mut to_here) = tokio::io::split(there);
+        let bytes = ReaderStream::with_capacity(from_here, PIPE);
+        let messages = bytes.map_while(|bytes| {
+            let data = bytes.ok()?.into();
+            Some(BytesMessage { data })
+        });
+        let mut request = Request::new(messages);
+        for (name, value) in headers(&id, &offer) {
+            let name = MetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes());
+            if let (Ok(name), Ok(value)) = (name, value.parse()) {
+                request.metadata_mut().append(name, value);
+            }
+        }
+        let carrier = tokio::spawn(async move {
+            let Ok(answer) = control.session(request).await else {
+                return;
+            };
+            let mut answer = answer.into_inner();
+            while let Ok(Some(message)) = answer.message().await {
+                if to_here.write_all(&message.data).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let tasks = vec![tokio::spawn(serve(offer, here)), carrier];
+        Self { id, tasks }
+    }
+}
+
+/// What is said of a session when it is opened.
+fn headers(id: &str, offer: &Offer) -> Vec<(&'static str, String)> {
+    let mut headers = vec![
+        ("X-Docker-Expose-Session-Uuid", id.to_owned()),
+        ("X-Docker-Expose-Session-Name", "imagespec".to_owned()),
+        ("X-Docker-Expose-Session-Sharedkey", offer.shared.clone()),
+    ];
+    let methods = METHODS.map(|name| ("X-Docker-Expose-Session-Grpc-Method", name.to_owned()));
+    headers.extend(methods);
+    headers
+}
+
+/// Serves what is offered over one connection, until it ends.
+async fn serve<C>(offer: Offer, connection: C)
+where
+    C: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
+    C::ConnectInfo: Clone + Send + Sync + 'static,
+{
+    let files = Files { tree: offer.tree };
+    let router = tonic::transport::Server::builder()
+        .add_service(HealthServer::new(Alive))
+        .add_service(FileSyncServer::new(files))
+        .add_service(FileSendServer::new(Sent(Mutex::new(offer.sink))))
+        .add_service(ContentServer(offer.base))
+        .add_service(SecretsServer::new(Secrets(offer.secrets)))
+        .add_service(AuthServer::new(Logins(offer.credentials)));
+    let connections = tokio_stream::once(Ok::<_, std::io::Error>(connection));
+    // What goes wrong with it fails the build, which knows more.
+    let _ = router.serve_with_incoming(connections).await;
 }
 
 struct Secrets(BTreeMap<String, Vec<u8>>);

@@ -6,16 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::engine::{Engine, root};
+use crate::engine::{Engine, Release, with_every_engine};
 use crate::place::{Place, has};
 use crate::registry::Served;
 
 /// The engine of the tests has no network of its own.
-const HOST: [&str; 2] = ["--option", "network=host"];
-
-fn able() -> bool {
-    has("dockerd") && has("docker") && root()
-}
+pub(crate) const HOST: [&str; 2] = ["--option", "network=host"];
 
 fn place(engine: &Engine, declaration: &str) -> Place {
     let mut place = Place::new(declaration);
@@ -24,7 +20,7 @@ fn place(engine: &Engine, declaration: &str) -> Place {
 }
 
 /// Everything of a declaration that needs no lock file, with words that a shell would take apart.
-const WHOLE: &str = r#"
+pub(crate) const WHOLE: &str = r#"
 [images.app]
 packages = ["six>=1.16", "tomli; python_version < '3.11'"]
 apt_packages = ["tree"]
@@ -37,9 +33,9 @@ runtime_packages = ["tabulate"]
 pip_secret_mounts = [["netrc", "/run/secrets/netrc"]]
 "#;
 /// What is in the secret, and nowhere else.
-const PASSWORD: &str = "hunter2-hunter2";
+pub(crate) const PASSWORD: &str = "hunter2-hunter2";
 
-fn write_sources(place: &Place) {
+pub(crate) fn write_sources(place: &Place) {
     place.write("src/main.py", "print('main')\n");
     place.write("src/pkg/__init__.py", "");
     place.write("src/__pycache__/x.pyc", "");
@@ -90,13 +86,15 @@ fn answers(engine: &Engine, reference: &str) -> (Value, Value) {
     (answers, config)
 }
 
-#[test]
-fn the_same_declaration_is_the_same_image_whoever_builds_it() {
-    if !able() {
-        return;
-    }
-    let engine = Engine::start();
-    let place = place(&engine, WHOLE);
+with_every_engine! {
+    the_same_declaration_is_the_same_image_whoever_builds_it
+    an_edit_builds_one_layer_and_a_failure_names_its_field
+    every_output_has_the_image_and_every_kind_of_requirements_its_packages
+    a_dockerfile_that_is_written_builds_without_us_to_the_same_image
+}
+
+fn the_same_declaration_is_the_same_image_whoever_builds_it(engine: &Engine) {
+    let place = place(engine, WHOLE);
     write_sources(&place);
     let mut told = Vec::new();
     for builder in ["default", "native"] {
@@ -116,7 +114,7 @@ fn the_same_declaration_is_the_same_image_whoever_builds_it() {
             (&builder.into(), &true.into())
         );
         let reference = built["reference"].as_str().expect("a name").to_owned();
-        let (answers, config) = answers(&engine, &reference);
+        let (answers, config) = answers(engine, &reference);
         assert_eq!(answers["lent"], Value::Array(Vec::new()), "{builder}");
         assert_eq!(answers["audit"], "", "{builder}");
         assert_eq!(config["Labels"]["team"], "ml", "{builder}");
@@ -138,18 +136,20 @@ fn the_same_declaration_is_the_same_image_whoever_builds_it() {
     }
 }
 
-#[test]
-fn an_edit_builds_one_layer_and_a_failure_names_its_field() {
-    if !able() {
-        return;
-    }
-    let engine = Engine::start();
+fn an_edit_builds_one_layer_and_a_failure_names_its_field(engine: &Engine) {
+    // Tests of several engines run at once.
+    let pause = match engine.release {
+        Release::Oldest => "sleep 298",
+        Release::Current => "sleep 297",
+    };
     let mut place = place(
-        &engine,
-        "[images.app]\npackages = [\"six\"]\nsource_root = \"src\"\n\
+        engine,
+        &format!(
+            "[images.app]\npackages = [\"six\"]\nsource_root = \"src\"\n\
          [images.broken]\ncommands = [\"true\", \"echo so it is >&2; exit 3\"]\n\
-         [images.slow]\ncommands = [\"echo begun; sleep 298\"]\n\
-         [images.lost]\ncommands = [\"echo begun; sleep 30\"]\n",
+         [images.slow]\ncommands = [\"echo begun; {pause}\"]\n\
+         [images.lost]\ncommands = [\"echo begun; sleep 30\"]\n"
+        ),
     );
     write_sources(&place);
     let first = place.builds(&[&["app"], &HOST[..]].concat());
@@ -205,7 +205,7 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field() {
         .expect("the command");
     let mut lines = std::io::BufReader::new(running.stderr.take().expect("a pipe")).lines();
     assert!(lines.any(|line| line.expect("a line").contains("begun")));
-    until("the command runs", || sleeping() == 1);
+    until("the command runs", || sleeping(pause) == 1);
     let id = running.id().to_string();
     assert!(
         Command::new("kill")
@@ -215,7 +215,7 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field() {
             .success()
     );
     assert_eq!(running.wait().expect("an end").code(), Some(130));
-    until("the engine stops", || sleeping() == 0);
+    until("the engine stops", || sleeping(pause) == 0);
 
     // An engine that ends during a build is lost, and says so.
     let mut running = place
@@ -225,7 +225,7 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field() {
         .expect("the command");
     let mut lines = std::io::BufReader::new(running.stderr.take().expect("a pipe")).lines();
     assert!(lines.any(|line| line.expect("a line").contains("begun")));
-    drop(engine);
+    engine.end();
     let said: Vec<_> = lines.map_while(Result::ok).collect();
     let code = running.wait().expect("an end").code();
     assert_eq!(code, Some(3), "{said:?}");
@@ -242,7 +242,7 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field() {
     );
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < until, "not within 20 s: {what}");
@@ -250,24 +250,22 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// How many commands of the slow image run.
-fn sleeping() -> usize {
+/// How many commands run that are this one.
+pub(crate) fn sleeping(command: &str) -> usize {
     let output = Command::new("pgrep")
-        .args(["-fx", "sleep 298"])
+        .args(["-fx", command])
         .output()
         .expect("pgrep");
     output.stdout.lines().count()
 }
 
-#[test]
-fn every_output_has_the_image_and_every_kind_of_requirements_its_packages() {
-    if !able() || !has("docker-registry") || !has("uv") {
+fn every_output_has_the_image_and_every_kind_of_requirements_its_packages(engine: &Engine) {
+    if !has("docker-registry") || !has("uv") {
         return;
     }
-    let engine = Engine::start();
     let served = Served::new(&[]);
     let place = place(
-        &engine,
+        engine,
         &format!(
             "[images.text]\nrequirements = \"text/requirements.txt\"\n\
              [images.project]\nrequirements = \"uv/pyproject.toml\"\n\
@@ -355,14 +353,9 @@ fn building_client() -> Option<std::path::PathBuf> {
     clients.filter(|client| client.is_file()).find(able)
 }
 
-#[test]
-fn a_dockerfile_that_is_written_builds_without_us_to_the_same_image() {
-    if !able() {
-        return;
-    }
+fn a_dockerfile_that_is_written_builds_without_us_to_the_same_image(engine: &Engine) {
     let client = building_client().expect("a client that builds");
-    let engine = Engine::start();
-    let place = place(&engine, WHOLE);
+    let place = place(engine, WHOLE);
     write_sources(&place);
     let said = place.says(&["plan", "app", "--write", "out"]);
     assert!(said.ends_with("out/Dockerfile"), "{said}");
@@ -384,8 +377,8 @@ fn a_dockerfile_that_is_written_builds_without_us_to_the_same_image() {
         .expect("docker");
     assert!(built.status.success(), "{built:?}");
     let ours = place.builds(&HOST);
-    let ours = answers(&engine, ours["reference"].as_str().expect("a name"));
-    assert_eq!(answers(&engine, "plain:1"), ours);
+    let ours = answers(engine, ours["reference"].as_str().expect("a name"));
+    assert_eq!(answers(engine, "plain:1"), ours);
 
     let (code, said) = place.fails(&["plan", "app", "--write", "out"]);
     assert_eq!(code, Some(2), "{said}");

@@ -1,24 +1,44 @@
 //! Images into a container engine.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::place::{Place, Running, has};
+use crate::place::{Place, has, tools};
 
 pub(crate) fn root() -> bool {
     let output = Command::new("id").arg("-u").output().expect("id");
     output.stdout == b"0\n"
 }
 
+/// Engines that the tests start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The oldest that builds: Debian's, 20.10, which keeps images itself.
+    Oldest,
+    /// Today's, which keeps images in containerd.
+    Current,
+}
+
 /// An engine of Docker's with folders of its own.
 pub(crate) struct Engine {
-    process: Running,
+    process: Polite,
     folder: tempfile::TempDir,
+    pub(crate) release: Release,
 }
 
 impl Engine {
-    pub(crate) fn start() -> Self {
+    /// An engine, if this machine has what it takes.
+    pub(crate) fn start(release: Release) -> Option<Self> {
+        if !has("dockerd") || !has("docker") || !root() {
+            return None;
+        }
+        let mut path = std::env::var_os("PATH").unwrap_or_default();
+        if release == Release::Current {
+            let mut folders = tools("IMAGESPEC_TEST_ENGINE")?;
+            folders.extend(std::env::split_paths(&path));
+            path = std::env::join_paths(folders).expect("folders");
+        }
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         let process = Command::new("dockerd")
@@ -31,6 +51,7 @@ impl Engine {
             .arg("--pidfile")
             .arg(at("pid"))
             .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
+            .env("PATH", path)
             .stdout(Stdio::null())
             .stderr(
                 fs_err::File::create(at("log"))
@@ -41,8 +62,9 @@ impl Engine {
             .spawn()
             .expect("dockerd");
         let engine = Self {
-            process: Running(process),
+            process: Polite(process),
             folder,
+            release,
         };
         let until = Instant::now() + Duration::from_secs(60);
         while !engine.docker(&["version"]).status.success() {
@@ -50,7 +72,12 @@ impl Engine {
             assert!(Instant::now() < until, "{}", log.unwrap_or_default());
             std::thread::sleep(Duration::from_millis(200));
         }
-        engine
+        Some(engine)
+    }
+
+    /// Asks it to end.
+    pub(crate) fn end(&self) {
+        assert!(self.process.ask(), "the engine runs");
     }
 
     pub(crate) fn address(&self) -> String {
@@ -97,26 +124,48 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
-    /// Politely, so that it ends what it has started itself.
+/// A daemon that is asked to end with the test, so that it ends what it has started itself.
+pub(crate) struct Polite(pub(crate) Child);
+
+impl Polite {
+    fn ask(&self) -> bool {
+        let id = self.0.id().to_string();
+        let asked = Command::new("kill").arg(id).status();
+        asked.is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Polite {
     fn drop(&mut self) {
-        let id = self.process.0.id().to_string();
-        if Command::new("kill")
-            .arg(id)
-            .status()
-            .is_ok_and(|status| status.success())
-        {
-            let _ = self.process.0.wait();
+        if self.ask() {
+            let _ = self.0.wait();
         }
     }
 }
 
-#[test]
-fn an_engine_is_loaded_with_the_image_and_its_names() {
-    if !has("dockerd") || !has("docker") || !root() {
-        return;
-    }
-    let engine = Engine::start();
+/// A test with each engine: a function that takes one becomes two tests of its name.
+macro_rules! with_every_engine {
+    ($($test:ident)*) => {
+        $(mod $test {
+            use crate::engine::{Engine, Release};
+
+            #[test]
+            fn with_the_oldest_engine() {
+                Engine::start(Release::Oldest).iter().for_each(super::$test);
+            }
+
+            #[test]
+            fn with_a_current_engine() {
+                Engine::start(Release::Current).iter().for_each(super::$test);
+            }
+        })*
+    };
+}
+pub(crate) use with_every_engine;
+
+with_every_engine!(an_engine_is_loaded_with_the_image_and_its_names);
+
+fn an_engine_is_loaded_with_the_image_and_its_names(engine: &Engine) {
     let mut place = Place::new("[images.app]\nenv = { A = \"engine\" }\n");
     place.set("DOCKER_HOST", &engine.address());
     place.set("IMAGESPEC_BUILDER", "native");

@@ -5,6 +5,7 @@
 mod bases;
 mod consumers;
 mod contract;
+mod daemon;
 mod docker;
 mod doctor;
 mod engine;

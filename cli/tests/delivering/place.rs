@@ -139,3 +139,13 @@ pub(crate) fn has(program: &str) -> bool {
     );
     found
 }
+
+/// Folders of programs that a variable names; without them a test is skipped, unless `CI` is set.
+pub(crate) fn tools(variable: &str) -> Option<Vec<PathBuf>> {
+    let named = std::env::var_os(variable).filter(|named| !named.is_empty());
+    assert!(
+        named.is_some() || std::env::var_os("CI").is_none(),
+        "the test needs what `{variable}` names, as `cargo xtask test` does"
+    );
+    Some(std::env::split_paths(&named?).collect())
+}

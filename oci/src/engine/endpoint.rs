@@ -223,6 +223,11 @@ impl Endpoint {
 
     /// A connection of its own.
     pub async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        self.connect_for(&[]).await
+    }
+
+    /// As [`Self::connect`]; where there is TLS, it agrees on one of these protocols, the best one first.
+    pub async fn connect_for(&self, protocols: &[&str]) -> io::Result<Box<dyn Stream>> {
         match &self.kind {
             #[cfg(unix)]
             Kind::Socket(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
@@ -239,7 +244,10 @@ impl Endpoint {
                     .map_or(authority.as_str(), |(host, _)| host);
                 let host = host.trim_matches(['[', ']']).to_owned();
                 let name = ServerName::try_from(host).map_err(io::Error::other)?;
-                let connector = TlsConnector::from(Arc::new(tls.client()?));
+                let mut client = tls.client()?;
+                let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
+                client.alpn_protocols = protocols.collect();
+                let connector = TlsConnector::from(Arc::new(client));
                 Ok(Box::new(connector.connect(name, stream).await?))
             }
         }

@@ -95,6 +95,11 @@ impl Registry {
         &self.inner.name
     }
 
+    /// Whether it is spoken to without TLS.
+    pub fn is_plain(&self) -> bool {
+        self.inner.base.scheme() == "http"
+    }
+
     /// How many requests were sent to it, those for tokens aside.
     pub fn requests(&self) -> u64 {
         self.inner.requests.load(Ordering::Relaxed)

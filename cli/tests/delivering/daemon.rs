@@ -1,0 +1,209 @@
+//! The builder `default` with a daemon of `BuildKit`'s own, which no engine has.
+
+use std::io::BufRead as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::docker::{HOST, PASSWORD, WHOLE, sleeping, until, write_sources};
+use crate::engine::{Polite, root};
+use crate::place::{Place, has, tools};
+use crate::registry::Served;
+
+/// A daemon with a folder of its own.
+pub(crate) struct Daemon {
+    _process: Polite,
+    folder: tempfile::TempDir,
+    address: String,
+}
+
+impl Daemon {
+    /// A daemon, if this machine has what it takes: at a socket, or where it wants to know who asks, by the files of a
+    /// folder.
+    pub(crate) fn start(certificates: Option<&Path>) -> Option<Self> {
+        if !has("runc") || !root() {
+            return None;
+        }
+        let program = tools("IMAGESPEC_TEST_BUILDKIT")?[0].join("buildkitd");
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let mut command = Command::new(program);
+        command
+            .args(["--oci-worker-net", "host", "--containerd-worker=false"])
+            .args(["--allow-insecure-entitlement", "network.host", "--root"])
+            .arg(at("root"))
+            .stdout(Stdio::null())
+            .stderr(
+                fs_err::File::create(at("log"))
+                    .expect("a file")
+                    .into_parts()
+                    .0,
+            );
+        let address = match certificates {
+            None => format!("unix://{}", at("sock").display()),
+            Some(certificates) => {
+                for (flag, file) in [
+                    ("--tlscacert", "ca.pem"),
+                    ("--tlscert", "server.pem"),
+                    ("--tlskey", "server-key.pem"),
+                ] {
+                    command.arg(flag).arg(certificates.join(file));
+                }
+                let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+                format!("tcp://{}", free.local_addr().expect("an address"))
+            }
+        };
+        let process = command.args(["--addr", &address]).spawn();
+        let daemon = Self {
+            _process: Polite(process.expect("buildkitd")),
+            folder,
+            address,
+        };
+        let log = daemon.folder.path().join("log");
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let log = fs_err::read_to_string(&log).unwrap_or_default();
+            if log.contains("running server on") {
+                return Some(daemon);
+            }
+            assert!(Instant::now() < until, "{log}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The option that names it.
+    pub(crate) fn option(&self) -> String {
+        format!("buildkit_host={}", self.address)
+    }
+}
+
+/// Writes an authority, and what it says of a server and a client of this machine.
+fn certify(folder: &Path) {
+    let authority = rcgen::KeyPair::generate().expect("a key");
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let name = rcgen::DnType::CommonName;
+    parameters.distinguished_name.push(name, "an authority");
+    let certificate = parameters.self_signed(&authority).expect("an authority");
+    fs_err::write(folder.join("ca.pem"), certificate.pem()).expect("a file");
+    let issuer = rcgen::Issuer::new(parameters, authority);
+    for (name, key) in [("server", "server-key"), ("cert", "key")] {
+        let pair = rcgen::KeyPair::generate().expect("a key");
+        let parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]);
+        let signed = parameters.expect("parameters").signed_by(&pair, &issuer);
+        let files = [
+            (name, signed.expect("a certificate").pem()),
+            (key, pair.serialize_pem()),
+        ];
+        for (name, text) in files {
+            fs_err::write(folder.join(format!("{name}.pem")), text).expect("a file");
+        }
+    }
+}
+
+#[test]
+fn a_daemon_of_its_own_builds_everything_and_pushes_it() {
+    let certificates = tempfile::tempdir().expect("a folder");
+    certify(certificates.path());
+    if !has("docker-registry") || !has("curl") {
+        return;
+    }
+    let Some(daemon) = Daemon::start(Some(certificates.path())) else {
+        return;
+    };
+    let served = Served::new(&[]);
+    let place = Place::new(&format!(
+        "{WHOLE}\n[images.base]\npackages = [\"six\"]\n\
+         [images.child]\nbase_image = {{ image = \"base\" }}\npackages = [\"idna\"]\n\
+         [images.broken]\ncommands = [\"true\", \"echo so it is >&2; exit 3\"]\n\
+         [images.slow]\ncommands = [\"echo begun; sleep 296\"]\n\
+         [deployments.there]\nregistry = \"{}/acme\"\n",
+        served.address
+    ));
+    write_sources(&place);
+    let at = daemon.option();
+    let tls = format!("buildkit_tlsdir={}", certificates.path().display());
+    let there = [
+        &HOST[..],
+        &["--builder", "default", "--option", &at, "--option", &tls],
+    ]
+    .concat();
+    let builds = |more: &[&str]| place.builds(&[&there[..], more].concat());
+
+    // Of a base that only this machine has, the very layers are pushed.
+    let pushed = builds(&["app", "--deployment", "there", "--tag", "v1"]);
+    assert_eq!(
+        (&pushed["built"], &pushed["builder"]),
+        (&true.into(), &"default".into())
+    );
+    let digest = pushed["digest"].as_str().expect("a digest").to_owned();
+    assert_eq!(served.digest("acme/app", "v1"), digest);
+    let native = place.builds(&["app", "--builder", "native", "--output", "store"]);
+    let first = |image: &serde_json::Value| image["layers"][0]["digest"].clone();
+    assert_eq!(first(&pushed), first(&native));
+    let again = builds(&["app", "--deployment", "there"]);
+    assert_eq!(
+        (&again["built"], &again["digest"]),
+        (&false.into(), &pushed["digest"])
+    );
+
+    // Without a registry, images stay here; one starts from the other.
+    let both = "import six, idna; print('both')";
+    let exec = [
+        &["exec", "child"],
+        &there[..],
+        &["--", "python", "-c", both],
+    ]
+    .concat();
+    assert_eq!(place.says(&exec), "both");
+    let zstd = builds(&["base", "--output", "oci:layout", "--compression", "zstd"]);
+    let index = place.path("project/layout/blobs/sha256");
+    let manifest = zstd["digest"]
+        .as_str()
+        .and_then(|digest| digest.strip_prefix("sha256:"));
+    let manifest = fs_err::read_to_string(index.join(manifest.expect("a digest")));
+    let manifest = manifest.expect("a manifest");
+    assert!(
+        manifest.contains("tar+zstd") && !manifest.contains("tar+gzip"),
+        "{manifest}"
+    );
+    let tar = builds(&["app", "--output", "tar:image.tar"]);
+    assert_eq!(tar["builder"], "default");
+    let tar = fs_err::read(place.path("project/image.tar")).expect("an archive");
+    assert_eq!(memchr::memmem::find(&tar, PASSWORD.as_bytes()), None);
+
+    let (code, said) = place.fails(&[&["build", "broken"], &there[..]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    let failed = "cannot run `echo so it is >&2; exit 3`: it ended with code 3";
+    assert!(
+        said.contains(failed) && said.contains("caused by: so it is"),
+        "{said}"
+    );
+
+    // A person who interrupts stops the daemon's work, too.
+    let mut running = place
+        .command(&[&["build", "slow", "--progress", "plain"], &there[..]].concat())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command");
+    let mut lines = std::io::BufReader::new(running.stderr.take().expect("a pipe")).lines();
+    assert!(lines.any(|line| line.expect("a line").contains("begun")));
+    until("the command runs", || sleeping("sleep 296") == 1);
+    let id = running.id().to_string();
+    let asked = Command::new("kill").args(["-INT", &id]).status();
+    assert!(asked.expect("kill").success());
+    assert_eq!(running.wait().expect("an end").code(), Some(130));
+    until("the daemon stops", || sleeping("sleep 296") == 0);
+
+    // Who does not say who it is is not let in; without a daemon, the embedded builder takes over.
+    let strange = [&HOST[..], &["build", "base", "--option", &at]].concat();
+    let (code, said) = place.fails(&[&strange[..], &["--builder", "default"]].concat());
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("(at `tcp://127.0.0.1:") && said.contains("start `buildkitd`"),
+        "{said}"
+    );
+    drop(daemon);
+    let (code, said) = place.fails(&[&["build", "base", "--force"], &there[..]].concat());
+    assert_eq!(code, Some(3), "{said}");
+}
