@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use imagespec_core::builder::{
     Availability, Builder, BuilderConfig, BuiltImage, Capability, CapabilitySet,
 };
@@ -146,15 +147,19 @@ impl Local {
         if matches!(from, From::Lent(_)) {
             told = told.without_base();
         }
+        // An archive that does not come to its end ends with what makes it.
+        let (making, ended) = tokio::sync::oneshot::channel::<()>();
+        let archive = archive.take_until(ended);
         let solved = async {
             let solved = solve(&buildkit, offer, order, |status| told.take(status));
             let serve = doorman.serve(cx.files);
             tokio::pin!(solved, serve);
             // The session holds the other end as long as there is somebody to serve.
-            tokio::select! {
+            let solved = tokio::select! {
                 solved = &mut solved => solved,
                 () = &mut serve => solved.await,
-            }
+            };
+            solved.map(|answer| (answer, making))
         };
         let (solved, taken) = if is_archive {
             let (solved, taken) = tokio::join!(solved, deliver::take(self, archive));
@@ -162,7 +167,7 @@ impl Local {
         } else {
             (solved.await, None)
         };
-        let answer = solved.map_err(|status| told.failure(&status))?;
+        let (answer, _) = solved.map_err(|status| told.failure(&status))?;
         match (taken, &buildkit) {
             (Some(taken), _) => deliver::keep(self, plan, cx, taken?).await,
             (None, Buildkit::Daemon(_)) => {

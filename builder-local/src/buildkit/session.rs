@@ -167,9 +167,14 @@ where
         .add_service(ContentServer(offer.base))
         .add_service(SecretsServer::new(Secrets(offer.secrets)))
         .add_service(AuthServer::new(Logins(offer.credentials)));
+    // After the last connection a server asks those that it has to end, and an aborted one does where it could be asked.
     let connections = tokio_stream::once(Ok::<_, std::io::Error>(connection));
+    let connections = connections.chain(tokio_stream::pending());
+    let never = std::future::pending();
     // What goes wrong with it fails the build, which knows more.
-    let _ = router.serve_with_incoming(connections).await;
+    let _ = router
+        .serve_with_incoming_shutdown(connections, never)
+        .await;
 }
 
 struct Secrets(BTreeMap<String, Vec<u8>>);

@@ -196,7 +196,7 @@ fn a_daemon_of_its_own_builds_everything_and_pushes_it() {
     until("the daemon stops", || sleeping("sleep 296") == 0);
 
     // Who does not say who it is is not let in; without a daemon, the embedded builder takes over.
-    let strange = [&HOST[..], &["build", "base", "--option", &at]].concat();
+    let strange = [&["build", "base", "--option", &at], &HOST[..]].concat();
     let (code, said) = place.fails(&[&strange[..], &["--builder", "default"]].concat());
     assert_eq!(code, Some(3), "{said}");
     assert!(
