@@ -29,6 +29,7 @@ use crate::buildkit::{Buildkit, Lent, Offer, Order, solve, version, way};
 use crate::deliver;
 use crate::lower::{Lowered, lower};
 use crate::options::{OPTIONS, Options};
+use crate::podman;
 use crate::told::Told;
 
 /// How the builder presents itself.
@@ -47,6 +48,10 @@ imagespec_core::register_builder!(ENTRY);
 /// The oldest API whose engines have a `BuildKit` with secrets: that of Docker 20.10.
 const OLDEST: (u32, u32) = (1, 41);
 
+/// How [`EngineVersion`] calls Podman.
+const PODMAN: &str = "Podman";
+/// The oldest Podman whose builds are lent files and secrets.
+const OLDEST_PODMAN: u32 = 4;
 /// How long a daemon may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The exporter that sends an archive of the image.
@@ -73,9 +78,20 @@ fn create(config: BuilderConfig<'_>) -> Result<Arc<dyn Builder>, BuildError> {
 /// Why an engine cannot build, if it cannot, and what helps.
 fn unable(engine: &EngineVersion) -> Option<(String, &'static str)> {
     let EngineVersion { name, version, api } = engine;
-    if *name == "Podman" {
-        let reason = format!("{name} {version} has no BuildKit");
-        return Some((reason, "name a Docker engine in `DOCKER_HOST`"));
+    if *name == PODMAN {
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        return major
+            .is_none_or(|major: u32| major < OLDEST_PODMAN)
+            .then(|| {
+                let reason = format!("{name} {version} is older than {OLDEST_PODMAN}");
+                (
+                    reason,
+                    "install a newer Podman, or name a Docker engine in `DOCKER_HOST`",
+                )
+            });
     }
     let number = api.split_once('.');
     let number = number.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
@@ -105,7 +121,7 @@ impl Local {
         }
         // Nobody removes what is lent or taken meanwhile.
         let _lock = deliver::lock(self).await?;
-        let buildkit = self.buildkit()?;
+        let maker = self.maker().await?;
         let from = self.base(plan, cx)?;
         let start = match &from {
             From::Known(reference) => reference,
@@ -151,7 +167,16 @@ impl Local {
         let (making, ended) = tokio::sync::oneshot::channel::<()>();
         let archive = archive.take_until(ended);
         let solved = async {
-            let solved = solve(&buildkit, offer, order, |status| told.take(status));
+            let told = |status| told.take(status);
+            let solved = async {
+                match &maker {
+                    Maker::Buildkit(buildkit) => solve(buildkit, offer, order, told).await,
+                    Maker::Podman(endpoint) => {
+                        let built = podman::build(endpoint, offer, &order, start, told).await;
+                        built.map(|()| HashMap::new())
+                    }
+                }
+            };
             let serve = doorman.serve(cx.files);
             tokio::pin!(solved, serve);
             // The session holds the other end as long as there is somebody to serve.
@@ -168,22 +193,42 @@ impl Local {
             (solved.await, None)
         };
         let (answer, _) = solved.map_err(|status| told.failure(&status))?;
-        match (taken, &buildkit) {
+        match (taken, &maker) {
             (Some(taken), _) => deliver::keep(self, plan, cx, taken?).await,
-            (None, Buildkit::Daemon(_)) => {
+            (None, Maker::Buildkit(Buildkit::Daemon(_))) => {
                 let digest = answer.get(DIGEST).and_then(|digest| digest.parse().ok());
                 deliver::pushed(self, plan, cx, digest).await
             }
-            (None, Buildkit::Engine(_)) => deliver::deliver(self, plan, cx).await,
+            // Whom it trusts and how it logs in is a matter of its own configuration.
+            (None, Maker::Podman(_)) if *cx.output == Output::Push => {
+                deliver::push_from_here(self, plan, cx).await
+            }
+            (None, _) => deliver::deliver(self, plan, cx).await,
         }
     }
 
     /// Who builds.
-    fn buildkit(&self) -> Result<Buildkit, EngineError> {
-        Ok(match &self.options.buildkit {
-            Some(daemon) => Buildkit::Daemon(daemon.clone()),
-            None => Buildkit::Engine(self.engine()?.endpoint().clone()),
-        })
+    async fn maker(&self) -> Result<Maker, BuildError> {
+        if let Some(daemon) = &self.options.buildkit {
+            return Ok(Maker::Buildkit(Buildkit::Daemon(daemon.clone())));
+        }
+        let engine = self.engine()?;
+        let endpoint = engine.endpoint().clone();
+        if engine.version().await?.name != PODMAN {
+            return Ok(Maker::Buildkit(Buildkit::Engine(endpoint)));
+        }
+        for (option, caches) in [
+            ("cache_from", &self.options.cache_from),
+            ("cache_to", &self.options.cache_to),
+        ] {
+            if !caches.is_empty() {
+                let message = format!("Podman's builds share no caches: option `{option}`");
+                return Err(BuildError::input(message)
+                    .field("builder_options")
+                    .hint("leave it out, or name a Docker engine in `DOCKER_HOST`"));
+            }
+        }
+        Ok(Maker::Podman(endpoint))
     }
 
     /// What the image starts from.
@@ -288,6 +333,12 @@ impl Local {
                 .to_owned(),
         }
     }
+}
+
+/// Who builds.
+enum Maker {
+    Buildkit(Buildkit),
+    Podman(Endpoint),
 }
 
 /// What an image starts from.
@@ -409,7 +460,8 @@ mod tests {
         assert_eq!(unable(&engine("Docker", "29.1.0", "1.52")), None);
         let (reason, _) = unable(&engine("Docker", "19.03.1", "1.40")).expect("too old");
         assert_eq!(reason, "Docker 19.03.1 is older than 20.10");
-        let (reason, _) = unable(&engine("Podman", "4.3.1", "1.41")).expect("no BuildKit");
-        assert_eq!(reason, "Podman 4.3.1 has no BuildKit");
+        assert_eq!(unable(&engine("Podman", "4.3.1", "1.41")), None);
+        let (reason, _) = unable(&engine("Podman", "3.4.4", "1.40")).expect("too old");
+        assert_eq!(reason, "Podman 3.4.4 is older than 4");
     }
 }

@@ -1,6 +1,8 @@
 //! Images that the engine has: found, named, and brought where they should go.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bollard::auth::DockerCredentials;
@@ -16,7 +18,7 @@ use imagespec_core::platform::Platform;
 use imagespec_oci::credentials::{Credential, Credentials};
 use imagespec_oci::image::{Descriptor, Image};
 use imagespec_oci::images::ImageRecord;
-use imagespec_oci::registry::{Existing, Mounts, Pull};
+use imagespec_oci::registry::{Existing, Mounts, Pull, Push, Stored};
 use imagespec_oci::{BuildLock, Reference, Registry, archive, layout, saved};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -79,12 +81,7 @@ pub(crate) async fn find(
                 return Ok(None);
             };
             let digest = record.descriptor.digest;
-            let platform = plan
-                .platforms
-                .first()
-                .cloned()
-                .unwrap_or_else(Platform::host);
-            let image = Image::read(local.store.blobs(), &digest, &platform);
+            let image = Image::read(local.store.blobs(), &digest, &platform(plan));
             let image = image.map_err(|error| unwritten(&error))?;
             let fits = settings.has_labels(&image.runtime.labels);
             let found = built(reference, Some(digest), told_of(image), false);
@@ -377,6 +374,76 @@ pub(crate) async fn take(
     taken.map_err(|error| BuildError::failed("cannot take the finished image").caused_by(&error))
 }
 
+/// Takes the image that an engine has built into the store.
+async fn take_out(local: &Local, cx: &BuildContext<'_>) -> Result<Descriptor, BuildError> {
+    let title = "take the image out of the engine";
+    let step = cx.progress.step("take", title);
+    let saved = local.engine()?.save(&cx.destination.reference())?;
+    let taken = take(local, saved.map_err(io::Error::other)).await?;
+    step.finish(false, taken.digest.to_string());
+    Ok(taken)
+}
+
+/// Takes the image that an engine has built, and pushes it with the credentials and the trust of this machine.
+pub(crate) async fn push_from_here(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+) -> Result<BuiltImage, BuildError> {
+    let taken = take_out(local, cx).await?;
+    let reference = cx.destination.reference();
+    let parsed = parse(&reference)?;
+    let registry = Registry::new(&local.host, &parsed.registry)?;
+    let (layers, size) = layers(local, plan, &taken)?;
+    let step = cx
+        .progress
+        .step(PUSH, format!("push to {}", parsed.registry));
+    let done = AtomicU64::new(0);
+    let advance = |bytes: u64| {
+        let before = done.fetch_add(bytes, Ordering::Relaxed);
+        cx.progress.emit(BuildEvent::StepProgress {
+            step: PUSH.to_owned(),
+            done: before + bytes,
+            total: Some(size),
+        });
+    };
+    let push = Push {
+        store: local.store.blobs(),
+        source: &Stored,
+        image: &taken,
+        reference: &parsed,
+        extra_tags: &cx.destination.extra_tags,
+        mounts: &Mounts::open(local.host.cache_dir.join("registries")),
+        there: &BTreeSet::new(),
+        parallelism: cx.settings.jobs.clamp(1, 8),
+        progress: &advance,
+        cancel: &cx.cancel,
+    };
+    let pushed = registry.push_image(push).await?;
+    step.finish(pushed.bytes == 0, taken.digest.to_string());
+    Ok(BuiltImage {
+        pushed_bytes: pushed.bytes,
+        ..built(reference, Some(taken.digest), layers, true)
+    })
+}
+
+/// The layers of an image of the store, and their bytes.
+fn layers(
+    local: &Local,
+    plan: &BuildPlan,
+    image: &Descriptor,
+) -> Result<(Vec<BuiltLayer>, u64), BuildError> {
+    let image = Image::read(local.store.blobs(), &image.digest, &platform(plan));
+    let layers = told_of(image.map_err(|error| unwritten(&error))?);
+    let size = layers.iter().map(|layer| layer.size).sum();
+    Ok((layers, size))
+}
+
+fn platform(plan: &BuildPlan) -> Platform {
+    let first = plan.platforms.first().cloned();
+    first.unwrap_or_else(Platform::host)
+}
+
 /// Names an image of the store, and brings it from there where it should go.
 pub(crate) async fn keep(
     local: &Local,
@@ -385,15 +452,8 @@ pub(crate) async fn keep(
     taken: Descriptor,
 ) -> Result<BuiltImage, BuildError> {
     let reference = cx.destination.reference();
-    let platform = plan
-        .platforms
-        .first()
-        .cloned()
-        .unwrap_or_else(Platform::host);
-    let blobs = local.store.blobs();
-    let image = Image::read(blobs, &taken.digest, &platform);
-    let layers = told_of(image.map_err(|error| unwritten(&error))?);
-    let size = layers.iter().map(|layer| layer.size).sum();
+    let platform = platform(plan);
+    let (layers, size) = layers(local, plan, &taken)?;
     write(local, plan, cx, &taken, &platform, size)?;
     if *cx.output != Output::Docker {
         return Ok(built(reference, Some(taken.digest), layers, true));
@@ -402,6 +462,7 @@ pub(crate) async fn keep(
     let title = format!("load into the engine at {}", engine.address());
     let step = cx.progress.step("load", title);
     let names = references(cx);
+    let blobs = local.store.blobs();
     engine.load(blobs, &taken, &platform, &names).await?;
     step.finish(false, String::new());
     // An engine knows no digest of a manifest before the image is pushed.

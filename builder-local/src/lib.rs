@@ -6,6 +6,7 @@ mod caches;
 mod deliver;
 mod lower;
 mod options;
+mod podman;
 mod told;
 mod tree;
 mod written;

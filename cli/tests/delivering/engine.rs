@@ -18,9 +18,11 @@ pub(crate) enum Release {
     Oldest,
     /// Today's, which keeps images in containerd.
     Current,
+    /// Podman, which speaks Docker's API.
+    Podman,
 }
 
-/// An engine of Docker's with folders of its own.
+/// An engine with folders of its own.
 pub(crate) struct Engine {
     process: Polite,
     folder: tempfile::TempDir,
@@ -30,7 +32,8 @@ pub(crate) struct Engine {
 impl Engine {
     /// An engine, if this machine has what it takes.
     pub(crate) fn start(release: Release) -> Option<Self> {
-        if !has("dockerd") || !has("docker") || !root() {
+        let programs = ["docker", "dockerd", "podman"];
+        if !programs.into_iter().all(has) || !root() {
             return None;
         }
         let mut path = std::env::var_os("PATH").unwrap_or_default();
@@ -41,33 +44,38 @@ impl Engine {
         }
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
-        let process = Command::new("dockerd")
-            .arg("--host")
-            .arg(format!("unix://{}", at("sock").display()))
-            .arg("--data-root")
-            .arg(at("data"))
-            .arg("--exec-root")
-            .arg(at("exec"))
-            .arg("--pidfile")
-            .arg(at("pid"))
-            .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
+        let socket = format!("unix://{}", at("sock").display());
+        let mut command = Command::new(match release {
+            Release::Podman => "podman",
+            Release::Oldest | Release::Current => "dockerd",
+        });
+        if release == Release::Podman {
+            command.arg("--root").arg(at("data"));
+            command.arg("--runroot").arg(at("exec"));
+            command.args(["system", "service", "--time", "0", &socket]);
+        } else {
+            command.args(["--host", &socket]);
+            command.arg("--data-root").arg(at("data"));
+            command.arg("--exec-root").arg(at("exec"));
+            command.arg("--pidfile").arg(at("pid"));
+            command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]);
+        }
+        let log = fs_err::File::create(at("log")).expect("a file");
+        let process = command
             .env("PATH", path)
             .stdout(Stdio::null())
-            .stderr(
-                fs_err::File::create(at("log"))
-                    .expect("a file")
-                    .into_parts()
-                    .0,
-            )
+            .stderr(log.into_parts().0)
             .spawn()
-            .expect("dockerd");
+            .expect("an engine");
         let engine = Self {
             process: Polite(process),
             folder,
             release,
         };
         let until = Instant::now() + Duration::from_secs(60);
-        while !engine.docker(&["version"]).status.success() {
+        while !engine.folder.path().join("sock").exists()
+            || !engine.docker(&["version"]).status.success()
+        {
             let log = fs_err::read_to_string(engine.folder.path().join("log"));
             assert!(Instant::now() < until, "{}", log.unwrap_or_default());
             std::thread::sleep(Duration::from_millis(200));
@@ -88,7 +96,16 @@ impl Engine {
         self.client().args(arguments).output().expect("docker")
     }
 
+    /// A client of the engine, whose subcommands are Docker's.
     pub(crate) fn client(&self) -> Command {
+        if self.release == Release::Podman {
+            let mut command = Command::new("podman");
+            command.arg("--root").arg(self.folder.path().join("data"));
+            command
+                .arg("--runroot")
+                .arg(self.folder.path().join("exec"));
+            return command;
+        }
         let mut command = Command::new("docker");
         command.arg("--host").arg(self.address());
         command
@@ -104,9 +121,15 @@ impl Engine {
             "--entrypoint",
             "/opt/venv/bin/python",
         ];
+        // Podman would raise limits that a container around this one has set.
+        let limits = match self.release {
+            Release::Podman => &["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"][..],
+            Release::Oldest | Release::Current => &[],
+        };
         let output = self
             .client()
             .args(run)
+            .args(limits)
             .args([image, "-c", program])
             .output();
         let output = output.expect("docker");
@@ -143,7 +166,7 @@ impl Drop for Polite {
     }
 }
 
-/// A test with each engine: a function that takes one becomes two tests of its name.
+/// A test with each engine: a function that takes one becomes three tests of its name.
 macro_rules! with_every_engine {
     ($($test:ident)*) => {
         $(mod $test {
@@ -152,6 +175,11 @@ macro_rules! with_every_engine {
             #[test]
             fn with_the_oldest_engine() {
                 Engine::start(Release::Oldest).iter().for_each(super::$test);
+            }
+
+            #[test]
+            fn with_podman() {
+                Engine::start(Release::Podman).iter().for_each(super::$test);
             }
 
             #[test]

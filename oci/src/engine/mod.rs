@@ -20,6 +20,7 @@ pub use endpoint::{Endpoint, Stream as EngineStream};
 
 use crate::archive;
 use crate::image::Descriptor;
+use crate::reference::Reference;
 use crate::store::BlobStore;
 
 /// Bytes between whoever writes an archive and whoever sends it.
@@ -278,7 +279,11 @@ impl Engine {
         let client = self.client()?;
         let (reader, writer) = tokio::io::duplex(BUFFER);
         let (store, image) = (store.clone(), image.clone());
-        let (platform, references) = (platform.clone(), references.to_vec());
+        let platform = platform.clone();
+        // Podman has a registry of its own for names in short.
+        let full = |name: &String| name.parse::<Reference>().map(|name| name.to_string());
+        let references: Result<Vec<_>, _> = references.iter().map(full).collect();
+        let references = references.map_err(std::io::Error::other)?;
         let written = tokio::task::spawn_blocking(move || {
             let mut writer = SyncIoBridge::new(writer);
             archive::stream(&store, &image, &platform, &references, &mut writer)?;
