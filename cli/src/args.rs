@@ -10,12 +10,23 @@ use imagespec_core::tag::TagScheme;
 
 use crate::env;
 
-const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 a build failed; 2 the input is wrong; 3 a builder or service cannot be reached or refuses; \
-4 nobody can tell whether the image exists; 130 interrupted.";
+/// The exit codes, and what each means.
+pub(crate) const EXIT_CODES: [(u8, &str); 6] = [
+    (0, "done"),
+    (1, "a build failed"),
+    (2, "the input is wrong"),
+    (3, "a builder or service cannot be reached or refuses"),
+    (4, "nobody can tell whether the image exists"),
+    (130, "interrupted"),
+];
+
+fn exit_codes() -> String {
+    let codes = EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}"));
+    format!("Exit codes: {}.", codes.join("; "))
+}
 
 fn long_help() -> String {
-    format!("Environment:\n{}\n{EXIT_CODES}", env::listing())
+    format!("Environment:\n{}\n{}", env::listing(), exit_codes())
 }
 
 /// Turn declarations of container images into images
@@ -26,7 +37,7 @@ fn long_help() -> String {
     propagate_version = true,
     disable_help_subcommand = true
 )]
-#[command(after_help = EXIT_CODES, after_long_help = long_help())]
+#[command(after_help = exit_codes(), after_long_help = long_help())]
 pub(crate) struct Cli {
     /// Work in this folder
     #[arg(short = 'C', long = "directory", global = true, value_name = "DIR")]
@@ -96,6 +107,9 @@ pub(crate) enum Command {
         #[arg(long)]
         spec: bool,
     },
+    /// Print the book's chapter on all of these
+    #[command(hide = true)]
+    Reference,
     /// Print a script that completes this command in a shell
     Completions {
         /// The shell

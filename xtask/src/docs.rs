@@ -5,8 +5,24 @@ use crate::links::broken;
 use crate::workspace::Workspace;
 use crate::{report, tools};
 
-/// Builds the book into `target/book` and checks the links of every page.
+/// Writes the chapter that the code prints, builds the book into `target/book` and checks the links of every page.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Error> {
+    report::heading("reference");
+    let printed = workspace
+        .cargo("run")
+        .args([
+            "--quiet",
+            "--locked",
+            "--package",
+            "imagespec-cli",
+            "--",
+            "reference",
+        ])
+        .stdout()?;
+    fs_err::write(
+        workspace.root.join("docs/reference.md"),
+        format!("{printed}\n"),
+    )?;
     report::heading("links");
     links(workspace)?;
     report::heading("book");

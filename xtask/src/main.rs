@@ -35,7 +35,7 @@ enum Task {
     Bench(bench::Arguments),
     /// Kill builds, damage input and build large images, for long
     Soak(soak::Arguments),
-    /// Build the book and check the links of every page
+    /// Write the reference, build the book and check the links of every page
     Docs,
 }
 

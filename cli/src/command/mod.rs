@@ -7,6 +7,7 @@ mod doctor;
 mod exec;
 mod jobs;
 mod plan;
+mod reference;
 mod resolve;
 mod store;
 mod write;
@@ -87,6 +88,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, BuildError> {
         Command::Doctor { json } => block_on(doctor::doctor(&context()?, json)),
         Command::Images { json } => store::images(&context()?, json),
         Command::Cache { command } => store::cache(&context()?, &command),
+        Command::Reference => reference::reference(),
         Command::Schema { spec } => write::schema(spec),
         Command::Completions { shell } => write::completions(shell),
         Command::Init { hello } => write::init(&folder, hello),

@@ -228,3 +228,15 @@ fn a_reader_that_went_away_is_no_error() {
         (Some(0), "")
     );
 }
+
+#[test]
+fn the_reference_is_what_the_code_prints() {
+    let place = Place::new(&[]);
+    let printed = place.command(&["reference"]).output().expect("the command");
+    let printed = String::from_utf8(printed.stdout).expect("a text");
+    let written = include_str!("../../../docs/reference.md");
+    assert!(
+        printed == written,
+        "docs/reference.md is not what the code says; `cargo xtask docs` writes it"
+    );
+}

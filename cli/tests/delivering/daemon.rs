@@ -1,11 +1,10 @@
 //! The builder `default` with a daemon of `BuildKit`'s own, which no engine has.
 
-use std::io::BufRead as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::docker::{HOST, PASSWORD, WHOLE, sleeping, until, write_sources};
+use crate::docker::{HOST, PASSWORD, WHOLE, interrupt, sleeping, until, write_sources};
 use crate::engine::{Polite, root};
 use crate::place::{Place, has, tools};
 use crate::registry::Served;
@@ -181,18 +180,7 @@ fn a_daemon_of_its_own_builds_everything_and_pushes_it() {
     );
 
     // A person who interrupts stops the daemon's work, too.
-    let mut running = place
-        .command(&[&["build", "slow", "--progress", "plain"], &there[..]].concat())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command");
-    let mut lines = std::io::BufReader::new(running.stderr.take().expect("a pipe")).lines();
-    assert!(lines.any(|line| line.expect("a line").contains("begun")));
-    until("the command runs", || sleeping("sleep 296") == 1);
-    let id = running.id().to_string();
-    let asked = Command::new("kill").args(["-INT", &id]).status();
-    assert!(asked.expect("kill").success());
-    assert_eq!(running.wait().expect("an end").code(), Some(130));
+    interrupt(&place, &[&["slow"], &there[..]].concat(), "sleep 296");
     until("the daemon stops", || sleeping("sleep 296") == 0);
 
     // Who does not say who it is is not let in; without a daemon, the embedded builder takes over.

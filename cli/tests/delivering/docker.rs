@@ -199,23 +199,7 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field(engine: &Engine) {
     }
 
     // A person who interrupts stops the engine, too.
-    let mut running = place
-        .command(&[&["build", "slow", "--progress", "plain"], &HOST[..]].concat())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command");
-    let mut lines = std::io::BufReader::new(running.stderr.take().expect("a pipe")).lines();
-    assert!(lines.any(|line| line.expect("a line").contains("begun")));
-    until("the command runs", || sleeping(pause) == 1);
-    let id = running.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &id])
-            .status()
-            .expect("kill")
-            .success()
-    );
-    assert_eq!(running.wait().expect("an end").code(), Some(130));
+    interrupt(&place, &[&["slow"], &HOST[..]].concat(), pause);
     if engine.release == Release::Podman {
         // It goes on with a command that nobody waits for any more.
         let ended = Command::new("pkill").args(["-fx", pause]).status();
@@ -252,6 +236,22 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field(engine: &Engine) {
         said.contains("start the engine, or name its address"),
         "{said}"
     );
+}
+
+/// Interrupts a build that has begun to run a command.
+pub(crate) fn interrupt(place: &Place, arguments: &[&str], command: &str) {
+    let mut running = place
+        .command(&[&["build", "--progress", "plain"], arguments].concat())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command");
+    let mut lines = std::io::BufReader::new(running.stderr.take().expect("a pipe")).lines();
+    assert!(lines.any(|line| line.expect("a line").contains("begun")));
+    until("the command runs", || sleeping(command) == 1);
+    let id = running.id().to_string();
+    let asked = Command::new("kill").args(["-INT", &id]).status();
+    assert!(asked.expect("kill").success());
+    assert_eq!(running.wait().expect("an end").code(), Some(130));
 }
 
 pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
