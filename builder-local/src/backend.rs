@@ -1,6 +1,7 @@
 //! The entry under which the builder is known, and what it says of itself.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,9 @@ const OLDEST: (u32, u32) = (1, 41);
 const PODMAN: &str = "Podman";
 /// The oldest Podman whose builds are lent files and secrets.
 const OLDEST_PODMAN: u32 = 4;
+/// What helps where the engine's disk is full.
+const FULL: &str =
+    "where it is the engine's disk, `docker system prune` removes what no container uses";
 /// How long a daemon may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The exporter that sends an archive of the image.
@@ -335,6 +339,14 @@ impl Local {
     }
 }
 
+/// Whether an engine says that its disk is full.
+fn is_full(error: &BuildError) -> bool {
+    let first: &(dyn Error + 'static) = error;
+    let chain = std::iter::successors(Some(first), |error| (*error).source());
+    let mut said = chain.map(|error| error.to_string().to_lowercase());
+    said.any(|said| said.contains("no space left on device"))
+}
+
 /// Who builds.
 enum Maker {
     Buildkit(Buildkit),
@@ -426,7 +438,13 @@ impl Builder for Local {
             Err(error) if cx.cancel.is_cancelled() && error.kind != ErrorKind::Interrupted => {
                 Err(BuildError::interrupted())
             }
-            built => built,
+            built => built.map_err(|error| {
+                if is_full(&error) {
+                    error.hint(FULL)
+                } else {
+                    error
+                }
+            }),
         }
     }
 

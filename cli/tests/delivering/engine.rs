@@ -32,6 +32,11 @@ pub(crate) struct Engine {
 impl Engine {
     /// An engine, if this machine has what it takes.
     pub(crate) fn start(release: Release) -> Option<Self> {
+        Self::start_on(release, None)
+    }
+
+    /// An engine that keeps its data in a folder of somebody else's.
+    pub(crate) fn start_on(release: Release, data: Option<&Path>) -> Option<Self> {
         let programs = ["docker", "dockerd", "podman"];
         if !programs.into_iter().all(has) || !root() {
             return None;
@@ -44,18 +49,19 @@ impl Engine {
         }
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
+        let data = data.map_or_else(|| at("data"), Path::to_owned);
         let socket = format!("unix://{}", at("sock").display());
         let mut command = Command::new(match release {
             Release::Podman => "podman",
             Release::Oldest | Release::Current => "dockerd",
         });
         if release == Release::Podman {
-            command.arg("--root").arg(at("data"));
+            command.arg("--root").arg(data);
             command.arg("--runroot").arg(at("exec"));
             command.args(["system", "service", "--time", "0", &socket]);
         } else {
             command.args(["--host", &socket]);
-            command.arg("--data-root").arg(at("data"));
+            command.arg("--data-root").arg(data);
             command.arg("--exec-root").arg(at("exec"));
             command.arg("--pidfile").arg(at("pid"));
             command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]);

@@ -17,3 +17,4 @@ mod pythons;
 mod registry;
 mod same;
 mod sources;
+mod troubles;
