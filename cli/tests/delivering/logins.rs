@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::docker::HOST;
+use crate::engine::{Engine, with_every_engine};
 use crate::place::{Place, Running, has};
 
 const LOGIN: &str = "reader:Tr0ub4dor-and-3";
@@ -78,13 +80,8 @@ pub(crate) fn holding(folders: &[&Path], words: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("paths")
 }
 
-#[test]
-fn a_login_in_a_url_is_used_and_kept_nowhere() {
-    if !has("python3") {
-        return;
-    }
-    let served = tempfile::tempdir().expect("a folder");
-    let (_server, port) = serve("server.py", served.path(), LOGIN, &[]);
+/// A project whose packages are behind a login that stands in every place where it may.
+fn guarded(port: u16) -> Place {
     let at = format!("http://{LOGIN}@127.0.0.1:{port}");
     let mut place = Place::new(&format!(
         r#"
@@ -121,6 +118,46 @@ pip_extra_index_url = ["http://reader:${{INDEX_WORD}}@127.0.0.1:{port}/simple"]
         ),
     );
     place.set("INDEX_WORD", PASSWORD);
+    place
+}
+
+with_every_engine!(an_engine_is_lent_a_login_and_keeps_nothing_of_it);
+
+fn an_engine_is_lent_a_login_and_keeps_nothing_of_it(engine: &Engine) {
+    if !has("python3") {
+        return;
+    }
+    let served = tempfile::tempdir().expect("a folder");
+    let (_server, port) = serve("server.py", served.path(), LOGIN, &[]);
+    let mut place = guarded(port);
+    place.set("DOCKER_HOST", &engine.address());
+    for image in ["field", "links", "file", "project", "variable"] {
+        let arguments = ["build", image, "--builder", "default", "--progress", "json"];
+        let output = place.run(&[&arguments[..], &HOST].concat());
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        let name = String::from_utf8(output.stdout).expect("a name");
+        let name = name.trim();
+        for arguments in [&["history", "--no-trunc", name][..], &["save", name]] {
+            let output = engine.client().args(arguments).output().expect("docker");
+            assert!(output.status.success(), "{output:?}");
+            for word in [PASSWORD, ENCODED] {
+                let found = memchr::memmem::find(&output.stdout, word.as_bytes());
+                assert_eq!(found, None, "{image}: {arguments:?}");
+                assert!(!told.contains(word), "{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_login_in_a_url_is_used_and_kept_nowhere() {
+    if !has("python3") {
+        return;
+    }
+    let served = tempfile::tempdir().expect("a folder");
+    let (_server, port) = serve("server.py", served.path(), LOGIN, &[]);
+    let mut place = guarded(port);
     watch_uv(&mut place);
     let mut told = String::new();
     for image in ["field", "links", "file", "project", "variable"] {
