@@ -15,6 +15,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
 };
 use hyper_util::rt::TokioIo;
 use imagespec_oci::engine::Endpoint;
+use serde_json::json;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -68,6 +69,14 @@ pub(crate) async fn solve(
     };
     let reference = identifier();
     let (exporter, attributes) = order.exporter;
+    let mut options = order.options;
+    if !order.cache_from.is_empty() {
+        // The frontend imports them, and is told so in JSON.
+        let entry =
+            |entry: &CacheOptionsEntry| json!({ "Type": entry.r#type, "Attrs": entry.attrs });
+        let imports: Vec<_> = order.cache_from.iter().map(entry).collect();
+        options.insert("cache-imports".to_owned(), json!(imports).to_string());
+    }
     let request = SolveRequest {
         r#ref: reference.clone(),
         exporter_deprecated: exporter.to_owned(),
@@ -75,10 +84,9 @@ pub(crate) async fn solve(
         session: session.id.clone(),
         entitlements: order.entitlements,
         frontend: "dockerfile.v0".to_owned(),
-        frontend_attrs: order.options,
+        frontend_attrs: options,
         cache: Some(CacheOptions {
             exports: order.cache_to,
-            imports: order.cache_from,
             ..CacheOptions::default()
         }),
         ..SolveRequest::default()

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::docker::{HOST, PASSWORD, WHOLE, interrupt, sleeping, until, write_sources};
+use crate::docker::{
+    HOST, PASSWORD, WHOLE, interrupt, shares_layers, sleeping, until, write_sources,
+};
 use crate::engine::{Polite, root};
 use crate::place::{Place, has, tools};
 use crate::registry::Served;
@@ -194,4 +196,23 @@ fn a_daemon_of_its_own_builds_everything_and_pushes_it() {
     drop(daemon);
     let (code, said) = place.fails(&[&["build", "base", "--force"], &there[..]].concat());
     assert_eq!(code, Some(3), "{said}");
+}
+
+#[test]
+fn layers_of_a_daemon_are_anothers_where_a_registry_has_them() {
+    if !has("docker-registry") {
+        return;
+    }
+    let [Some(one), Some(other)] = [None; 2].map(Daemon::start) else {
+        return;
+    };
+    let served = Served::new(&[]);
+    let at = [one.option(), other.option()];
+    let options = at.each_ref().map(|at| ["--option", at.as_str()]);
+    let [one, other] = options
+        .each_ref()
+        .map(|options| ("unix:///nowhere/docker.sock", &options[..]));
+    let cache = format!("type=registry,ref={}/acme/cache:1", served.address);
+    let to = format!("cache_to={cache},mode=max");
+    shares_layers([one, other], &to, &format!("cache_from={cache}"), &served);
 }

@@ -162,25 +162,7 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field(engine: &Engine) {
     assert_eq!(again["built"], false);
 
     place.write("src/main.py", "print('edited')\n");
-    let events = |more: &[&'static str]| -> Vec<Value> {
-        let arguments = ["build", "app", "--progress", "json"];
-        let output = place.run(&[&arguments[..], &HOST, more].concat());
-        assert!(output.status.success(), "{output:?}");
-        let lines = output.stderr.lines();
-        lines
-            .map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON"))
-            .collect()
-    };
-    let cached = |events: &[Value], title: &str| {
-        let started = events.iter().find(|event| event["title"] == title);
-        let step = &started.unwrap_or_else(|| panic!("{title}: {events:?}"))["step"];
-        let finished = events
-            .iter()
-            .find(|event| event["event"] == "step_finished" && event["step"] == *step);
-        finished.expect("an end")["cached"]
-            .as_bool()
-            .expect("yes or no")
-    };
+    let events = |more: &[&'static str]| events(&place, &[&["app"], &HOST[..], more].concat());
     let edited = events(&[]);
     assert!(cached(&edited, "install Python packages"));
     assert!(!cached(&edited, "copy files to /root"));
@@ -236,6 +218,75 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field(engine: &Engine) {
         said.contains("start the engine, or name its address"),
         "{said}"
     );
+}
+
+/// What a build tells of, which must succeed.
+fn events(place: &Place, arguments: &[&str]) -> Vec<Value> {
+    let output = place.run(&[&["build", "--progress", "json"], arguments].concat());
+    assert!(output.status.success(), "{output:?}");
+    let lines = output.stderr.lines();
+    lines
+        .map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON"))
+        .collect()
+}
+
+/// Whether a step was not done again.
+fn cached(events: &[Value], title: &str) -> bool {
+    let started = events.iter().find(|event| event["title"] == title);
+    let step = &started.unwrap_or_else(|| panic!("{title}: {events:?}"))["step"];
+    let finished = events
+        .iter()
+        .find(|event| event["event"] == "step_finished" && event["step"] == *step);
+    finished.expect("an end")["cached"]
+        .as_bool()
+        .expect("yes or no")
+}
+
+/// Layers of a builder are another's where a registry has them.
+pub(crate) fn shares_layers(builders: [(&str, &[&str]); 2], to: &str, from: &str, served: &Served) {
+    let place = |host: &str| {
+        let mut place = Place::new(&format!(
+            "[images.app]\npackages = [\"six\"]\nregistry = \"{}/acme\"\n",
+            served.address
+        ));
+        place.set("DOCKER_HOST", host);
+        place
+    };
+    let [one, other] = builders;
+    let all = ["--builder", "default", "--force"];
+    // What is forced is not taken from anywhere.
+    let build = |(host, options): (&str, &[&str]), force: bool, more: &[&str]| {
+        let all = if force { &all[..] } else { &all[..2] };
+        let place = place(host);
+        events(&place, &[&["app"], all, &HOST[..], options, more].concat())
+    };
+    let first = build(one, true, &["--option", to]);
+    assert!(!cached(&first, "install Python packages"));
+    // The tag is there, so that another label is asked for: labels are in no layer.
+    let label = ["--label", "again=1"];
+    let fresh = build(other, false, &[&["--option", from], &label[..]].concat());
+    assert!(cached(&fresh, "install Python packages"), "{fresh:?}");
+}
+
+#[test]
+fn layers_of_an_engine_are_anothers_where_a_registry_has_them() {
+    if !has("docker-registry") {
+        return;
+    }
+    for release in [Release::Oldest, Release::Current] {
+        let [Some(one), Some(other)] = [release; 2].map(Engine::start) else {
+            return;
+        };
+        let served = Served::new(&[]);
+        let addresses = [one.address(), other.address()];
+        let [one, other] = addresses
+            .each_ref()
+            .map(|address| (address.as_str(), &[][..]));
+        let from = format!("cache_from={}/acme/app:shared", served.address);
+        let tag = ["--tag", "shared"];
+        let one = (one.0, &tag[..]);
+        shares_layers([one, other], "cache_to=type=inline", &from, &served);
+    }
 }
 
 /// Interrupts a build that has begun to run a command.
