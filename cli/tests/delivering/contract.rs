@@ -10,9 +10,8 @@ use crate::docker::HOST;
 use crate::engine::{Engine, Release, with_every_engine};
 use crate::place::Place;
 
-fn place(engine: &Engine, case: &Case) -> Place {
-    let mut place = Place::new(&format!("[images.app]\n{}\n", case.fields));
-    place.set("DOCKER_HOST", &engine.address());
+/// Writes the files of a case.
+pub(crate) fn fill(place: &Place, case: &Case) {
     for (path, content) in case.files {
         let name = path.trim_end_matches('*');
         match content.strip_prefix("-> ") {
@@ -27,6 +26,12 @@ fn place(engine: &Engine, case: &Case) -> Place {
             fs_err::set_permissions(place.path("project").join(name), mode).expect("a mode");
         }
     }
+}
+
+fn place(engine: &Engine, case: &Case) -> Place {
+    let mut place = Place::new(&format!("[images.app]\n{}\n", case.fields));
+    place.set("DOCKER_HOST", &engine.address());
+    fill(&place, case);
     place
 }
 

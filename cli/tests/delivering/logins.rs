@@ -14,7 +14,8 @@ const PASSWORD: &str = "Tr0ub4dor-and-3";
 /// `LOGIN` as a header says it.
 const ENCODED: &str = "cmVhZGVyOlRyMHViNGRvci1hbmQtMw";
 
-fn script(name: &str) -> PathBuf {
+/// A script of the tests.
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/delivering")
         .join(name)

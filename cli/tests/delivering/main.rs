@@ -10,6 +10,7 @@ mod docker;
 mod doctor;
 mod engine;
 mod external;
+mod flytekit;
 mod forms;
 mod logins;
 mod place;
