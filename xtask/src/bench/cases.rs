@@ -21,6 +21,8 @@ const NOTHING: &str = "nothing changed";
 const EDITED: &str = "one source file edited";
 const LOCKED: &str = "one requirement added, from uv.lock";
 const RESOLVED: &str = "one requirement added, resolving";
+const CACHED_IN: &str = "default, the same Dockerfile, all steps cached";
+const EDITED_IN: &str = "default, the same Dockerfile, one source file edited";
 const TAG_COLD: &str = "tag of many files, cold";
 const TAG_WARM: &str = "tag of many files, warm";
 
@@ -93,6 +95,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
     let (_kept, place) = bench.cold()?;
     bench.changes(&place)?;
     bench.builders(&place)?;
+    bench.overhead(&place)?;
     bench.sharing()?;
     bench.tags()?;
     bench.results.show();
@@ -260,6 +263,47 @@ impl Bench<'_> {
         for added in 3..=4 {
             context.write(&locked(added)?, builder.remembers())?;
             self.results.time(LOCKED, who, || builder.build(&context))?;
+        }
+        Ok(())
+    }
+
+    /// The builder `default` beside Docker's own command, which gets the same Dockerfile.
+    fn overhead(&mut self, place: &Place) -> Result<(), Error> {
+        if !self.compares(Peer::Docker) {
+            return Ok(());
+        }
+        let folder = tempfile::tempdir()?;
+        let measured = Docker::start(&folder.path().join("docker"))
+            .and_then(|engine| self.overhead_in(&engine, place, &folder.path().join("context")));
+        if let Err(error) = measured {
+            self.results
+                .not_measured("docker build", error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn overhead_in(&mut self, engine: &Docker, place: &Place, context: &Path) -> Result<(), Error> {
+        const COMMAND: &str = "docker build";
+        place.build_in(engine.host(), "round=first")?;
+        place.write_dockerfile(context, &engine.image("imagespec-base")?)?;
+        engine.build_labelled(context, "round=first")?;
+        for round in 0..self.rounds(self.arguments.warm) {
+            let label = format!("round={round}");
+            let ours = || place.build_in(engine.host(), &label);
+            self.results.time(CACHED_IN, US, ours)?;
+            let theirs = || engine.build_labelled(context, &label);
+            self.results.time(CACHED_IN, COMMAND, theirs)?;
+        }
+        for round in 0..self.rounds(self.arguments.warm) {
+            let text = format!("print('overhead {round}')\n");
+            let label = format!("edit={round}");
+            fs_err::write(place.project.join("src/app.py"), &text)?;
+            let ours = || place.build_in(engine.host(), &label);
+            self.results.time(EDITED_IN, US, ours)?;
+            // Of another content, so that the engine does not have its layer either.
+            fs_err::write(context.join("src/app.py"), text + "# again\n")?;
+            let theirs = || engine.build_labelled(context, &label);
+            self.results.time(EDITED_IN, COMMAND, theirs)?;
         }
         Ok(())
     }

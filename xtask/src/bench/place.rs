@@ -139,6 +139,28 @@ impl Place {
         self.building(&self.project).stdout().map(drop)
     }
 
+    /// Builds the project's image in an engine and leaves it there, with a label that it has not had before: every step
+    /// that the engine knows is taken from its cache.
+    pub(super) fn build_in(&self, host: &str, label: &str) -> Result<(), Error> {
+        let build = self.imagespec("build").env("DOCKER_HOST", host);
+        let build = build.args(["--builder", "default", "--output", "docker"]);
+        let build = build.args(["--option", "network=host", "--progress", "quiet"]);
+        build.args(["--label", label]).stdout().map(drop)
+    }
+
+    /// Writes the project's Dockerfile and its context into a new folder, from `base` on.
+    pub(super) fn write_dockerfile(&self, folder: &Path, base: &str) -> Result<(), Error> {
+        let plan = self.imagespec("plan").arg("--write").arg(folder);
+        plan.args(["--builder", "default"]).silent().run()?;
+        // Its own base is made of layers in the context, which would be sent and looked through.
+        fs_err::remove_dir_all(folder.join(".imagespec/base"))?;
+        let path = folder.join("Dockerfile");
+        let text = fs_err::read_to_string(&path)?;
+        let after = text.find("USER 0:0").map_or("", |at| &text[at..]);
+        fs_err::write(path, format!("FROM {base}\n{after}"))?;
+        Ok(())
+    }
+
     /// As [`Place::build`], and what it told.
     pub(super) fn build_told(&self) -> Result<Told, Error> {
         let text = self.building(&self.project).arg("--json").stdout()?;

@@ -70,6 +70,21 @@ impl Docker {
             .arg(subcommand)
     }
 
+    /// Builds a folder with a label.
+    pub(in crate::bench) fn build_labelled(&self, folder: &Path, label: &str) -> Result<(), Error> {
+        let build = self.docker("build").args(["--quiet", "--network", "host"]);
+        let build = build.args(["--tag", "labelled:1", "--label", label]);
+        build.arg(folder).silent().run()
+    }
+
+    /// The image of a repository.
+    pub(in crate::bench) fn image(&self, repository: &str) -> Result<String, Error> {
+        let images = self.docker("images");
+        let format = "{{.Repository}}:{{.Tag}}";
+        let listed = images.args(["--format", format, repository]).stdout()?;
+        Ok(listed.lines().next().unwrap_or_default().to_owned())
+    }
+
     pub(super) fn build_folder(&self, folder: &Path, reference: &str) -> Result<(), Error> {
         self.docker("build")
             .args(["--quiet", "--network", "host", "--tag", reference])
