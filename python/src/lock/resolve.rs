@@ -73,13 +73,23 @@ pub async fn lock(host: &Host, request: LockRequest<'_>) -> Result<(Lock, bool),
 /// that the lock itself names.
 pub async fn pins(host: &Host, request: LockRequest<'_>) -> Result<(String, Settings), BuildError> {
     let settings = Settings::of(host, request.index, request.logins)?;
+    // What poetry's files pin is read here, which costs nothing, and adds to the settings.
+    let kind = request.requirements.map(|file| file.kind);
+    let key = (kind == Some(RequirementsKind::UvLock)).then(|| request.key(&settings.env));
+    if let Some(pinned) = key.and_then(|key| cache::pins(host, &key)) {
+        return Ok((pinned, settings));
+    }
     let work = Work::new(host, &request)?;
     let mut resolver = work.resolver(host, request, settings).await?;
     let pinned = match request.requirements {
         Some(file) => resolver.pinned(file).await?,
         None => None,
     };
-    Ok((pinned.unwrap_or_default(), resolver.settings))
+    let pinned = pinned.unwrap_or_default();
+    if let Some(key) = key {
+        cache::put_pins(host, &key, &pinned).map_err(|error| unreadable(&error))?;
+    }
+    Ok((pinned, resolver.settings))
 }
 
 /// A folder with the files of a request.
