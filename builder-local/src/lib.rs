@@ -5,6 +5,7 @@ mod buildkit;
 mod caches;
 mod deliver;
 mod lower;
+mod make;
 mod options;
 mod podman;
 mod told;

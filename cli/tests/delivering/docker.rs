@@ -403,6 +403,47 @@ fn every_output_has_the_image_and_every_kind_of_requirements_its_packages(engine
     assert_eq!(code, Some(2), "{said}");
 }
 
+#[test]
+fn a_helper_image_that_is_declared_has_the_uv_that_is_used() {
+    let Some(engine) = Engine::start(Release::Oldest) else {
+        return;
+    };
+    let place = place(
+        &engine,
+        "[images.app]\npackages = [\"six\"]\nbuilder_config = { uv_image = \"helper:1\" }\n\
+         [images.own]\npackages = [\"six\"]\n",
+    );
+    // The static one that is in the context otherwise.
+    place.says(&["plan", "own", "--write", "own"]);
+    place.says(&["plan", "app", "--write", "app"]);
+    let folder = place.path("project/own/.imagespec/bin");
+    assert!(folder.join("uv").is_file());
+    assert!(!place.path("project/app/.imagespec/bin/uv").exists());
+    let packed = place.path("helper.tar");
+    let tar = Command::new("tar")
+        .args(["--create", "--directory"])
+        .arg(&folder)
+        .arg("--file")
+        .arg(&packed)
+        .arg("uv")
+        .status();
+    assert!(tar.expect("tar").success());
+    let import = engine
+        .client()
+        .arg("import")
+        .arg(&packed)
+        .arg("helper:1")
+        .output();
+    let imported = import.expect("docker");
+    assert!(imported.status.success(), "{imported:?}");
+    let built = place.builds(&[&["app"], &HOST[..]].concat());
+    let name = built["reference"].as_str().expect("a name");
+    assert_eq!(
+        engine.python(name, "import six; print(six.__name__)"),
+        "six\n"
+    );
+}
+
 /// A client with the builder of 20.10 in it, or with `buildx`.
 fn building_client() -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

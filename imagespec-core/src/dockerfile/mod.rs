@@ -166,10 +166,7 @@ impl Writer<'_> {
     fn write(&mut self) -> Result<(), BuildError> {
         match self.lowering.base {
             Start::Image(base) => {
-                if base.is_empty() || base.contains(|c: char| c.is_whitespace() || c.is_control()) {
-                    let message = format!("not a reference of an image: `{base}`");
-                    return Err(BuildError::input(message).field("base_image"));
-                }
+                check_reference(base, "base_image")?;
                 self.line(&format!("FROM {base}"));
                 self.count("start from", base, "base_image");
             }
@@ -239,7 +236,7 @@ impl Writer<'_> {
                 requirements,
                 packages,
                 index: _,
-            } => self.python_packages(requirements.as_ref(), packages),
+            } => self.python_packages(requirements.as_ref(), packages)?,
             Step::Copy { field, from, to } => {
                 // Nothing to copy is no folder of the context.
                 if self.plan.entries(from).next().is_some() {
@@ -340,12 +337,16 @@ impl Writer<'_> {
         );
     }
 
-    fn python_packages(&mut self, requirements: Option<&Requirements>, packages: &[String]) {
+    fn python_packages(
+        &mut self,
+        requirements: Option<&Requirements>,
+        packages: &[String],
+    ) -> Result<(), BuildError> {
         if requirements.is_none() && packages.is_empty() {
-            return;
+            return Ok(());
         }
-        self.file.needs_uv = true;
         let mut mounts = self.mounts();
+        let uv = self.uv(&mut mounts)?;
         mounts.owned_secret(secret::INDEX, &format!("{LENT}/index"));
         mounts.owned_secret(secret::NETRC, &format!("{LENT}/netrc"));
         mounts.owned_secret(secret::CONFIGURATION, &format!("{LENT}/uv.toml"));
@@ -385,7 +386,7 @@ impl Writer<'_> {
         self.line(&format!(
             "RUN {mounts}set -e; . {LENT}/bin/lend; cd {}; \\\n    \
              export HOME={} UV_CACHE_DIR={LENT}/cache PYC_INVALIDATION_MODE=UNCHECKED_HASH; \\\n    \
-             {LENT}/bin/uv pip install {}; \\\n    \
+             {uv} pip install {}; \\\n    \
              rm -f {VENV}/.lock",
             shell(&folder),
             contract::USER_HOME,
@@ -395,6 +396,21 @@ impl Writer<'_> {
         let field = requirements.map_or("packages", |_| "requirements");
         self.count("install", "Python packages", field);
         self.remove_mount_points();
+        Ok(())
+    }
+
+    /// Where uv is: in the image that the declaration names for it, or in the context.
+    fn uv(&mut self, mounts: &mut Mounts) -> Result<String, BuildError> {
+        let Some(image) = self.plan.helper_images.get("uv_image") else {
+            self.file.needs_uv = true;
+            return Ok(format!("{LENT}/bin/uv"));
+        };
+        check_reference(image, "builder_config")?;
+        let path = format!("{LENT}/uv");
+        mounts
+            .0
+            .push(format!("type=bind,from={image},source=/uv,target={path}"));
+        Ok(path)
     }
 
     /// Old engines leave an empty file where a secret was mounted, and the folders above it.
@@ -484,6 +500,16 @@ impl std::fmt::Display for Mounts {
         }
         Ok(())
     }
+}
+
+/// Refuses what would be more than a reference where it is written.
+fn check_reference(image: &str, field: &str) -> Result<(), BuildError> {
+    let is_other = |c: char| c.is_whitespace() || c.is_control() || "\"',$".contains(c);
+    if image.is_empty() || image.contains(is_other) {
+        let message = format!("not a reference of an image: `{image}`");
+        return Err(BuildError::input(message).field(field));
+    }
+    Ok(())
 }
 
 /// Whether a file pins everything it leads to.
