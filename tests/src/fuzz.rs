@@ -48,6 +48,11 @@ enum Change {
     Splice(Index, Index, Index),
 }
 
+/// What everything that is random in the tests follows from: `IMAGESPEC_TEST_SEED`, by default the clock.
+pub fn seed() -> u64 {
+    number("IMAGESPEC_TEST_SEED").unwrap_or_else(clock)
+}
+
 /// Calls `target` with the files of the folder `corpus`, and then with inputs made from them, for
 /// `IMAGESPEC_TEST_SECONDS` seconds, 2 if it is unset. `tokens` are texts that mean something to the parser;
 /// `repair` makes what is checked before all else right again, such as checksums.
@@ -73,7 +78,7 @@ pub fn fuzz(
     for seed in &seeds {
         within_bounds(seed, &target).unwrap_or_else(|problem| panic!("{problem}: {seed:?}"));
     }
-    let seed = number("IMAGESPEC_TEST_SEED").unwrap_or_else(clock);
+    let seed = seed();
     let end = Instant::now() + Duration::from_secs(number("IMAGESPEC_TEST_SECONDS").unwrap_or(2));
     let strategy = (any::<Index>(), prop::collection::vec(change(), 1..12));
     let mut round = 0_u64;

@@ -121,6 +121,7 @@ impl Planner<'_> {
             secrets,
             logins,
             mut builder_options,
+            flytekit: _,
         } = target.resolved;
         for (key, value) in &self.args.options {
             builder_options.insert(key.clone(), Value::String(value.clone()));

@@ -15,18 +15,18 @@ use crate::place::{Place, Running, has};
 /// The flytekit that is compared with.
 const FLYTEKIT: &str = "flytekit==1.16.31";
 
-/// flytekit's builder in a Python of its own.
-struct Flytekit {
+/// The real flytekit in a Python of its own, asked by a script of the tests.
+pub(crate) struct Peer {
     _process: Running,
     asks: ChildStdin,
     answers: Box<dyn Iterator<Item = std::io::Result<String>>>,
 }
 
-impl Flytekit {
-    fn start() -> Self {
+impl Peer {
+    pub(crate) fn start(name: &str) -> Self {
         let mut child: Child = Command::new("uv")
             .args(["run", "--quiet", "--no-project", "--with", FLYTEKIT])
-            .arg(script("peer.py"))
+            .arg(script(name))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -40,12 +40,15 @@ impl Flytekit {
         }
     }
 
+    pub(crate) fn ask(&mut self, question: &Value) -> Value {
+        writeln!(self.asks, "{question}").expect("flytekit");
+        let answer = self.answers.next().expect("an answer").expect("a line");
+        serde_json::from_str(&answer).expect("JSON")
+    }
+
     /// The Dockerfile and the files beside it, or why there are none.
     fn context(&mut self, place: &Place) -> Result<BTreeMap<String, String>, String> {
-        let folder = Value::from(place.path("project").to_str());
-        writeln!(self.asks, "{folder}").expect("flytekit");
-        let answer = self.answers.next().expect("an answer").expect("a line");
-        let mut answer: Value = serde_json::from_str(&answer).expect("JSON");
+        let mut answer = self.ask(&Value::from(place.path("project").to_str()));
         match answer.get("error") {
             Some(error) => Err(error.to_string()),
             None => Ok(serde_json::from_value(answer["files"].take()).expect("files")),
@@ -95,7 +98,7 @@ fn what_flytekit_names_in_its_dockerfile_ours_names_too() {
     if !has("uv") {
         return;
     }
-    let mut flytekit = Flytekit::start();
+    let mut flytekit = Peer::start("contexts.py");
     let mut compared = 0;
     for case in CORPUS {
         let place = place(case);
@@ -139,7 +142,9 @@ fn what_flytekit_does_wrong_is_right_here() {
         )],
     };
     let place = place(&case);
-    let theirs = Flytekit::start().context(&place).expect("a Dockerfile");
+    let theirs = Peer::start("contexts.py")
+        .context(&place)
+        .expect("a Dockerfile");
     let file = &theirs["Dockerfile"];
     let ours = place.says(&["plan", "app", "--format", "dockerfile"]);
     // A value with a space is two variables, the second without a value.

@@ -13,6 +13,7 @@ mod external;
 mod flytekit;
 mod forms;
 mod logins;
+mod names;
 mod place;
 mod pythons;
 mod registry;

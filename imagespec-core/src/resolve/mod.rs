@@ -15,7 +15,7 @@ use crate::login::IndexLogins;
 use crate::plan::{Base, BuildPlan, PLAN_FORMAT, Python, Step};
 use crate::platform::Platform;
 use crate::spec::{BaseImage, ImageSpec};
-use crate::tag::{self, TagScheme};
+use crate::tag::{self, TagScheme, flytekit};
 use crate::validate;
 
 pub use python::{DEFAULT_SUITE, debian_pythons, python_of_suite, suite_for_python};
@@ -67,6 +67,8 @@ pub struct Resolved {
     pub logins: IndexLogins,
     /// Options of the builder: the deployment's, overlaid with the spec's.
     pub builder_options: serde_json::Map<String, serde_json::Value>,
+    /// What flytekit calls the image, where its names are asked for.
+    pub flytekit: Option<flytekit::Named>,
 }
 
 /// Resolves a spec. All reading of files happens here.
@@ -87,12 +89,6 @@ pub fn resolve_with(
         .tag_scheme
         .or(cx.deployment.tag_scheme)
         .unwrap_or_default();
-    if scheme == TagScheme::Flytekit {
-        return Err(BuildError::input(
-            "this version does not compute tags of the scheme `flytekit`",
-        )
-        .hint("leave out `--tag-scheme`, and `tag_scheme` of the deployment"));
-    }
     let mut files = ResolvedFiles::default();
     let mut inputs = sources::Inputs::new(cx, cache, &mut files);
     let mut steps = Vec::new();
@@ -122,6 +118,10 @@ pub fn resolve_with(
         steps.push(Step::Run { commands });
     }
     let (entries, logins) = inputs.into_parts();
+    let flytekit = match scheme {
+        TagScheme::Flytekit => Some(named(spec, cx)?),
+        TagScheme::Imagespec => None,
+    };
     let plan = BuildPlan {
         format: PLAN_FORMAT,
         platforms: platforms(spec, cx)?,
@@ -139,10 +139,13 @@ pub fn resolve_with(
         cudnn: spec.cudnn.clone(),
         registry_config: spec.registry_config.clone(),
         files: entries,
-        image_id: None,
+        image_id: flytekit.as_ref().map(|named| named.id.clone()),
         lock: None,
     };
-    let tag = tag::canonical(&plan);
+    let tag = match &flytekit {
+        Some(named) => named.tag.clone(),
+        None => tag::canonical(&plan),
+    };
     let tag = match &spec.tag_format {
         Some(format) => validate::format_tag(format, &tag)?,
         None => tag,
@@ -160,7 +163,43 @@ pub fn resolve_with(
         secrets: secrets(spec, cx)?,
         logins,
         builder_options,
+        flytekit,
     })
+}
+
+/// What flytekit calls the image.
+fn named(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<flytekit::Named, BuildError> {
+    let registry = registry(spec, cx).0;
+    let platforms = cx.platforms.map(|platforms| {
+        let platforms: Vec<_> = platforms.iter().map(Platform::to_string).collect();
+        platforms.join(",")
+    });
+    let reference = cx.base.map(|base| base.destination.reference());
+    let base = cx.base.and_then(|base| base.flytekit.as_ref());
+    let around = flytekit::Surroundings {
+        folder: cx.folder,
+        default_name: cx.default_name,
+        registry: registry.filter(|registry| !registry.is_empty()),
+        platform: platforms.as_deref(),
+        base: base.zip(reference.as_deref()),
+    };
+    flytekit::name(spec, &around)
+}
+
+/// The registry that counts, and what those call it who pull.
+fn registry<'a>(
+    spec: &'a ImageSpec,
+    cx: &ResolveContext<'a>,
+) -> (Option<&'a str>, Option<&'a str>) {
+    let deployment = (
+        cx.deployment.registry.as_deref(),
+        cx.deployment.pull_registry.as_deref(),
+    );
+    match (cx.registry, spec.registry.as_deref()) {
+        (Some(flag), _) => (Some(flag), None),
+        (None, Some(spec)) => (Some(spec), None),
+        (None, None) => deployment,
+    }
 }
 
 fn builder(spec: &ImageSpec, cx: &ResolveContext<'_>) -> (String, bool) {
@@ -227,15 +266,7 @@ fn destination(
     cx: &ResolveContext<'_>,
     tag: String,
 ) -> Result<Destination, BuildError> {
-    let deployment = (
-        cx.deployment.registry.as_deref(),
-        cx.deployment.pull_registry.as_deref(),
-    );
-    let (registry, pull_registry) = match (cx.registry, spec.registry.as_deref()) {
-        (Some(flag), _) => (Some(flag), None),
-        (None, Some(spec)) => (Some(spec), None),
-        (None, None) => deployment,
-    };
+    let (registry, pull_registry) = registry(spec, cx);
     if let Some(registry) = registry {
         validate::registry_name(registry)?;
     }

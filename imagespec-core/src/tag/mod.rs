@@ -1,5 +1,7 @@
 //! Tag schemes: how an image's content becomes the tag of its name.
 
+pub mod flytekit;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

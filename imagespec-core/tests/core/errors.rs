@@ -3,7 +3,6 @@
 use imagespec_core::deployment::Deployment;
 use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::resolve::{ResolveContext, resolve};
-use imagespec_core::tag::TagScheme;
 use serde_json::{Value, json};
 
 use crate::support::{context, folder, resolved, spec, write};
@@ -236,20 +235,6 @@ fn a_path_beside_the_spec_file_is_hinted_at() {
         error.hints[0].contains(&format!("-C {}", there.path().display())),
         "{:?}",
         error.hints
-    );
-}
-
-#[test]
-fn flytekit_s_tags_are_refused_by_name() {
-    let (here, deployment) = (folder(&[]), Deployment::default());
-    let cx = ResolveContext {
-        tag_scheme: Some(TagScheme::Flytekit),
-        ..context(here.path(), &deployment)
-    };
-    let error = resolve(&spec(json!({})), &cx).expect_err("not in this version");
-    assert_eq!(
-        error.message,
-        "this version does not compute tags of the scheme `flytekit`"
     );
 }
 

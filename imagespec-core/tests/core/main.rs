@@ -2,6 +2,7 @@
 
 mod dockerfile;
 mod errors;
+mod flytekit;
 mod ignore;
 mod logins;
 mod plan;
