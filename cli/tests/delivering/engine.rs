@@ -1,6 +1,6 @@
 //! Images into a container engine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ pub(crate) enum Release {
 /// An engine with folders of its own.
 pub(crate) struct Engine {
     process: Polite,
+    _mounts: Mounts,
     folder: tempfile::TempDir,
     pub(crate) release: Release,
 }
@@ -75,6 +76,7 @@ impl Engine {
             .expect("an engine");
         let engine = Self {
             process: Polite(process),
+            _mounts: Mounts(folder.path().to_owned()),
             folder,
             release,
         };
@@ -150,6 +152,22 @@ impl Engine {
             .expect("a text")
             .trim()
             .to_owned()
+    }
+}
+
+/// What an engine leaves mounted below its folder.
+struct Mounts(PathBuf);
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        let mounts = fs_err::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let places = mounts
+            .lines()
+            .rev()
+            .filter_map(|line| line.split(' ').nth(1));
+        for place in places.filter(|place| Path::new(place).starts_with(&self.0)) {
+            let _ = Command::new("umount").args(["--lazy", place]).status();
+        }
     }
 }
 

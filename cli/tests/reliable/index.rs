@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::wheels::sha256;
 
@@ -38,6 +39,8 @@ struct State {
     login: Option<String>,
     /// Names of wheels that were asked for.
     asked: Mutex<Vec<String>>,
+    /// Whether somebody waits for a wheel that is held.
+    holds: AtomicBool,
 }
 
 /// The index. It serves until the tests end.
@@ -57,6 +60,7 @@ impl Index {
             fault: Mutex::new(Fault::None),
             login: login.map(str::to_owned),
             asked: Mutex::new(Vec::new()),
+            holds: AtomicBool::new(false),
         };
         for wheel in wheels {
             let file = wheel.file_name().expect("a name").display().to_string();
@@ -91,6 +95,15 @@ impl Index {
 
     pub(crate) fn set(&self, fault: Fault) {
         *self.state.fault.lock().expect("a lock") = fault;
+    }
+
+    /// Waits until somebody waits for a wheel that is held.
+    pub(crate) fn until_held(&self) {
+        let until = Instant::now() + Duration::from_secs(120);
+        while !self.state.holds.load(Ordering::Relaxed) {
+            assert!(Instant::now() < until, "nobody asks for a wheel");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The wheels that were asked for, each as often as it was.
@@ -128,6 +141,7 @@ fn answer(state: &State, stream: &TcpStream) -> std::io::Result<()> {
         return Ok(());
     }
     while fault == Fault::Held && state.wheels.contains_key(&path) {
+        state.holds.store(true, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(10));
         fault = *state.fault.lock().expect("a lock");
     }

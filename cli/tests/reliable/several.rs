@@ -1,7 +1,6 @@
 //! Several processes over one cache.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
 
 use crate::index::{Fault, Index};
 use crate::place::{Cache, Place, Ran, wheels};
@@ -48,16 +47,13 @@ fn a_prune_while_a_build_runs_is_refused() {
     let index = Index::serve(&wheels(folder.path()), None);
     index.set(Fault::Held);
     let place = Place::new(Cache::Base, &index);
-    let mut build = place.start(&["build", "--output", "store", "--progress", "plain"]);
-    let mut said = BufReader::new(build.stderr.take().expect("a pipe")).lines();
-    let begins = said.find(|line| line.as_ref().is_ok_and(|line| line.contains("building")));
-    assert!(begins.is_some());
+    let build = place.start(&["build", "--output", "store", "--progress", "quiet"]);
+    index.until_held();
     let prune = place.run(&["cache", "prune", "--all"]);
     assert_eq!(prune.code, Some(3), "{}", prune.stderr);
     index.set(Fault::None);
-    let rest: Vec<_> = said.collect();
     let ran = Ran::wait(build);
-    assert_eq!(ran.code, Some(0), "{rest:?}");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     place.verify();
     place.says(&["cache", "prune", "--all"]);
 }
