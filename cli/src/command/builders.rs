@@ -1,6 +1,6 @@
 //! The builders, what they can do, and whether each works here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use imagespec_core::builder::{Availability, BuilderConfig, Capability, CapabilitySet};
@@ -10,18 +10,20 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use crate::builders;
+use crate::env;
 use crate::report::{Table, print, print_json};
 
-struct Found {
+pub(super) struct Found {
     entry: BuilderEntry,
     able: CapabilitySet,
-    availability: Availability,
+    pub(super) availability: Availability,
 }
 
 pub(super) async fn builders(cx: &Context, json: bool) -> Result<u8, BuildError> {
     let registry = Registry::linked()?;
+    let options = options(cx)?;
     let all = builders::all(&registry, &cx.host);
-    let found = join_all(all.into_iter().map(|entry| look(cx, entry))).await;
+    let found = join_all(all.into_iter().map(|entry| look(cx, entry, &options))).await;
     if json {
         let documents: Vec<_> = found.iter().map(document).collect();
         print_json(&json!({ "builders": documents }))?;
@@ -33,11 +35,22 @@ pub(super) async fn builders(cx: &Context, json: bool) -> Result<u8, BuildError>
     Ok(0)
 }
 
-async fn look(cx: &Context, entry: BuilderEntry) -> Found {
+/// The options of builders in the active deployment, by their names.
+pub(super) type Options = BTreeMap<String, Map<String, Value>>;
+
+/// The options of the active deployment.
+pub(super) fn options(cx: &Context) -> Result<Options, BuildError> {
+    let deployment = cx.project.deployment(cx.variable(env::DEPLOYMENT))?;
+    Ok(deployment.builders)
+}
+
+/// What a builder with the options of a deployment says of this machine.
+pub(super) async fn look(cx: &Context, entry: BuilderEntry, options: &Options) -> Found {
+    let none = Map::new();
     let made = (entry.create)(BuilderConfig {
         name: entry.name,
         host: &cx.host,
-        options: &Map::new(),
+        options: options.get(entry.name).unwrap_or(&none),
     });
     match made {
         Ok(builder) => Found {

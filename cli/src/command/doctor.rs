@@ -1,15 +1,18 @@
 //! What `native` needs: whether it works, and how to mend it.
 
 use imagespec_builder_native::{Finding, State, examine};
+use imagespec_core::builder::Availability;
 use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_core::registry::Registry;
 use serde_json::json;
 
-use super::Context;
+use super::{Context, builders};
 use crate::report::{print, print_json};
 
 /// Prints a line a finding, and one a fix. Exit code 3 says that something needed does not work.
 pub(super) async fn doctor(cx: &Context, json: bool) -> Result<u8, BuildError> {
-    let findings = examine(&cx.host, &cx.project.places()).await;
+    let mut findings = examine(&cx.host, &cx.project.places()).await;
+    findings.extend(set_up(cx).await?);
     let works = findings
         .iter()
         .all(|finding| finding.state != State::Broken);
@@ -25,6 +28,28 @@ pub(super) async fn doctor(cx: &Context, json: bool) -> Result<u8, BuildError> {
     } else {
         ErrorKind::Unavailable.exit_code()
     })
+}
+
+/// The builders that the active deployment has options for.
+async fn set_up(cx: &Context) -> Result<Vec<Finding>, BuildError> {
+    let registry = Registry::linked()?;
+    let options = builders::options(cx)?;
+    let mut findings = Vec::new();
+    for name in options.keys() {
+        let entry = crate::builders::find(&registry, &cx.host, name)?;
+        let found = builders::look(cx, entry, &options).await;
+        let (state, detail, fixes) = match found.availability {
+            Availability::Ready { detail } => (State::Fine, detail, Vec::new()),
+            Availability::Missing { reason, hint } => (State::Absent, reason, vec![hint]),
+        };
+        findings.push(Finding {
+            name: format!("builder {name}"),
+            state,
+            detail,
+            fixes,
+        });
+    }
+    Ok(findings)
 }
 
 fn text(finding: &Finding) -> String {

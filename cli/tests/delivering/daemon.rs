@@ -185,6 +185,23 @@ fn a_daemon_of_its_own_builds_everything_and_pushes_it() {
     interrupt(&place, &[&["slow"], &there[..]].concat(), "sleep 296");
     until("the daemon stops", || sleeping("sleep 296") == 0);
 
+    // Who asks what works here is told of it.
+    place.write(
+        "set-up.toml",
+        &format!(
+            "deployment = \"team\"\n[deployments.team.builders.default]\nbuildkit_host = \"{}\"\nbuildkit_tlsdir = \"{}\"\n",
+            daemon.address,
+            certificates.path().display()
+        ),
+    );
+    for asks in ["builders", "doctor"] {
+        let mut command = place.command(&[asks]);
+        command.env("IMAGESPEC_CONFIG", place.path("project/set-up.toml"));
+        let told = command.output().expect("the command").stdout;
+        let told = String::from_utf8(told).expect("a text");
+        assert!(told.contains("BuildKit v"), "{told}");
+    }
+
     // Who does not say who it is is not let in; without a daemon, the embedded builder takes over.
     let strange = [&["build", "base", "--option", &at], &HOST[..]].concat();
     let (code, said) = place.fails(&[&strange[..], &["--builder", "default"]].concat());
