@@ -162,10 +162,7 @@ pub(crate) async fn deliver(
         }
         Output::Push => push(local, plan, cx).await,
         Output::Store | Output::OciDir(_) | Output::Tar(_) => {
-            let step = cx.progress.step("take", "take the image out of the engine");
-            let saved = local.engine()?.save(&reference)?;
-            let taken = take(local, saved.map_err(io::Error::other)).await?;
-            step.finish(false, taken.digest.to_string());
+            let taken = take_out(local, cx).await?;
             keep(local, plan, cx, taken).await
         }
     }

@@ -1,4 +1,4 @@
-//! What `native` needs: whether it works, and how to mend it.
+//! What building needs: what `native` does, and the builders that the active deployment has options for.
 
 use imagespec_builder_native::{Finding, State, examine};
 use imagespec_core::builder::Availability;

@@ -49,7 +49,8 @@ const PIECES: [&str; 28] = [
     "{x}",
     "$HOME",
 ];
-const REGISTRIES: [&str; 5] = [
+const REGISTRIES: [&str; 6] = [
+    "",
     "localhost:30000",
     "GHCR.io/Acme",
     "registry.example:5000/a/b",
@@ -76,7 +77,11 @@ fn any(random: &mut StdRng, depth: u32) -> Value {
         2 => random.random::<i64>().into(),
         3 => random.random::<u64>().into(),
         4 => {
-            let number = f64::from_bits(random.random());
+            let mut number = f64::from_bits(random.random());
+            if random.random_bool(0.5) {
+                // Often in the middle between two texts that are equally short.
+                number = f64::from(random.random::<u32>()) * 524_288.0 + 0.25;
+            }
             if number.is_finite() {
                 number.into()
             } else {
@@ -254,8 +259,8 @@ fn named(folder: &Path, fields: &Value) -> (Named, String) {
     let tag = format.replace("{spec_hash}", &named.tag);
     let short = format!("{}:{tag}", spec.name.expect("a name").to_lowercase());
     let reference = match &spec.registry {
-        Some(registry) => format!("{}/{short}", registry.to_lowercase()),
-        None => short,
+        Some(registry) if !registry.is_empty() => format!("{}/{short}", registry.to_lowercase()),
+        _ => short,
     };
     (named, reference)
 }

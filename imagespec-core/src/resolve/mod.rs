@@ -179,7 +179,8 @@ fn named(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<flytekit::Named, B
     let around = flytekit::Surroundings {
         folder: cx.folder,
         default_name: cx.default_name,
-        registry: registry.filter(|registry| !registry.is_empty()),
+        // An empty one of the declaration's own is printed, as flytekit does.
+        registry: registry.filter(|name| !name.is_empty() || spec.registry.as_deref() == Some("")),
         platform: platforms.as_deref(),
         base: base.zip(reference.as_deref()),
     };

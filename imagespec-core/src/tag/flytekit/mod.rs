@@ -104,16 +104,16 @@ fn fields(spec: &ImageSpec, around: &Surroundings<'_>) -> Result<Map<String, Val
         return Err(BuildError::input(message).field("source_root"));
     }
     let name = spec.name.as_deref().unwrap_or(around.default_name);
-    let platform = match (around.platform, &spec.platform, around.registry) {
-        (Some(platform), _, _) => platform,
-        (None, Some(platform), _) => platform,
-        (None, None, Some(registry))
-            if cfg!(target_arch = "aarch64") && registry.starts_with("localhost:") =>
-        {
-            "linux/arm64"
-        }
-        (None, None, _) => "linux/amd64",
-    };
+    let platform = around.platform.or(spec.platform.as_deref());
+    let is_local = |registry: &str| registry.starts_with("localhost:");
+    if platform.is_none() && cfg!(target_arch = "aarch64") && around.registry.is_some_and(is_local)
+    {
+        let message = "flytekit builds for this machine where the registry is on it, and for `linux/amd64` elsewhere";
+        return Err(BuildError::input(message)
+            .field("platform")
+            .hint("say the platform, here and in the code: `platform = \"linux/arm64\"`"));
+    }
+    let platform = platform.unwrap_or("linux/amd64");
     let whole = ImageSpec {
         name: Some(name.to_lowercase()),
         registry: around.registry.map(str::to_lowercase),

@@ -18,7 +18,7 @@ pub(super) fn value(value: &Value, out: &mut String) -> Result<(), Unsure> {
         Value::Bool(true) => out.push_str("True"),
         Value::Bool(false) => out.push_str("False"),
         Value::Number(number) if number.is_f64() => {
-            out.push_str(&float(number.as_f64().unwrap_or_default()));
+            out.push_str(&float(&number.to_string()));
         }
         Value::Number(number) => {
             let _ = write!(out, "{number}");
@@ -103,20 +103,42 @@ fn is_printable(c: char) -> Result<bool, Unsure> {
     }
 }
 
-/// A float: the shortest digits that mean it, with an exponent below 1e-4 and from 1e16 on.
-fn float(number: f64) -> String {
-    let text = format!("{number:e}");
-    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    if number != 0.0 && !(-4..16).contains(&exponent) {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        return format!("{digits}e{sign}{:02}", exponent.unsigned_abs());
+/// A float, from its text in JSON: the same digits, with an exponent below 1e-4 and from 1e16 on. Of two texts that are
+/// equally short and equally near both JSON's writer and Python take the even one, which Rust's own does not.
+fn float(text: &str) -> String {
+    let (sign, text) = match text.strip_prefix('-') {
+        Some(text) => ("-", text),
+        None => ("", text),
+    };
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{part}");
+    let digits = all.trim_start_matches('0');
+    let zeros = all.len() - digits.len();
+    let digits = digits.trim_end_matches('0');
+    if digits.is_empty() {
+        return format!("{sign}0.0");
     }
-    let plain = format!("{number}");
-    if plain.contains('.') {
-        plain
-    } else {
-        plain + ".0"
+    let exponent: i64 = exponent.parse().unwrap_or_default();
+    // Digits before the point, where there are as many.
+    let point =
+        exponent + i64::try_from(whole.len()).unwrap_or(0) - i64::try_from(zeros).unwrap_or(0);
+    if !(-3..17).contains(&point) {
+        let (first, rest) = digits.split_at(1);
+        let dot = if rest.is_empty() { "" } else { "." };
+        let of = if point < 1 { '-' } else { '+' };
+        return format!(
+            "{sign}{first}{dot}{rest}e{of}{:02}",
+            (point - 1).unsigned_abs()
+        );
+    }
+    let Some(before) = usize::try_from(point).ok().filter(|before| *before > 0) else {
+        let zeros = usize::try_from(-point).unwrap_or(0);
+        return format!("{sign}0.{:0<zeros$}{digits}", "");
+    };
+    match digits.split_at_checked(before) {
+        Some((whole, part)) if !part.is_empty() => format!("{sign}{whole}.{part}"),
+        _ => format!("{sign}{digits:0<before$}.0"),
     }
 }
 
@@ -152,8 +174,16 @@ mod tests {
                 "[1.0, 1.5, 1000000000000000.0, 1e+16, 0.0001, 1e-05, -0.0]",
             ),
             (
-                serde_json::json!([1.234_567_890_123_456_8e17, 5e-324, 0.1]),
-                "[1.2345678901234568e+17, 5e-324, 0.1]",
+                serde_json::json!([
+                    1.234_567_890_123_456_8e17,
+                    5e-324,
+                    0.1,
+                    1_196_418_093_992_577.2,
+                    1.2e-4,
+                    1.5e-7,
+                    120.0
+                ]),
+                "[1.2345678901234568e+17, 5e-324, 0.1, 1196418093992577.2, 0.00012, 1.5e-07, 120.0]",
             ),
         ] {
             assert_eq!(repr(&value), expected);
