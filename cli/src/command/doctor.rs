@@ -36,9 +36,14 @@ async fn set_up(cx: &Context) -> Result<Vec<Finding>, BuildError> {
     let options = builders::options(cx)?;
     let mut findings = Vec::new();
     for name in options.keys() {
-        let entry = crate::builders::find(&registry, &cx.host, name)?;
-        let found = builders::look(cx, entry, &options).await;
-        let (state, detail, fixes) = match found.availability {
+        let availability = match crate::builders::find(&registry, &cx.host, name) {
+            Ok(entry) => builders::look(cx, entry, &options).await.availability,
+            Err(error) => Availability::Missing {
+                reason: error.message,
+                hint: error.hints.join("; "),
+            },
+        };
+        let (state, detail, fixes) = match availability {
             Availability::Ready { detail } => (State::Fine, detail, Vec::new()),
             Availability::Missing { reason, hint } => (State::Absent, reason, vec![hint]),
         };
