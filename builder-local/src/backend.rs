@@ -13,9 +13,9 @@ use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::host::Host;
 use imagespec_core::plan::BuildPlan;
 use imagespec_core::registry::BuilderEntry;
-use imagespec_oci::Engine;
 use imagespec_oci::engine::{Endpoint, EngineError, EngineVersion};
 use imagespec_oci::images::ImageStore;
+use imagespec_oci::{Delivery, Engine};
 
 use crate::buildkit::version;
 use crate::deliver;
@@ -93,6 +93,15 @@ fn unable(engine: &EngineVersion) -> Option<(String, &'static str)> {
 impl Local {
     pub(crate) fn engine(&self) -> Result<Engine, EngineError> {
         Engine::new(&self.host)
+    }
+
+    /// Where its images are looked for and brought to.
+    pub(crate) fn delivery(&self) -> Delivery<'_> {
+        Delivery {
+            host: &self.host,
+            store: &self.store,
+            builder: ENTRY.name,
+        }
     }
 
     /// Whether the daemon answers.

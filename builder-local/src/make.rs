@@ -7,21 +7,22 @@ use futures::StreamExt as _;
 use imagespec_core::builder::BuiltImage;
 use imagespec_core::context::{BuildContext, Compression, Output};
 use imagespec_core::digest::Digest;
-use imagespec_core::dockerfile::Start;
+use imagespec_core::dockerfile::{Dialect, Start};
 use imagespec_core::error::BuildError;
 use imagespec_core::execute::OWN_BASE;
 use imagespec_core::mask::Mask;
 use imagespec_core::plan::{Base, BuildPlan};
 use imagespec_core::platform::Platform;
+use imagespec_dockerfile::{Lowered, Site, lower};
 use imagespec_oci::Registry;
 use imagespec_oci::credentials::Credentials;
+use imagespec_oci::delivery::{references, unwritten};
 use imagespec_oci::engine::Endpoint;
 use imagespec_oci::image::Descriptor;
 
 use crate::backend::{Local, PODMAN};
 use crate::buildkit::{Buildkit, Lent, Offer, Order, solve, way};
 use crate::deliver;
-use crate::lower::{Lowered, lower};
 use crate::podman;
 use crate::told::Told;
 
@@ -66,25 +67,23 @@ impl Local {
             From::Known(reference) => reference,
             From::Lent(_) => OWN_BASE,
         };
+        let site = Site {
+            host: &self.host,
+            archive: &self.options.archive,
+            dialect: Dialect::Buildkit,
+        };
         let Lowered {
             file,
             tree,
             doorman,
             secrets,
             proxies,
-        } = lower(
-            &self.host,
-            &self.options.archive,
-            plan,
-            cx,
-            Start::Image(start),
-        )
-        .await?;
+        } = lower(site, plan, cx, Start::Image(start)).await?;
         let mut order = self.order(plan, cx, proxies);
         let mut base = None;
         if let From::Lent(image) = &from {
             let lent = Lent::of(self.store.blobs(), image);
-            base = Some(lent.map_err(|error| deliver::unwritten(&error))?);
+            base = Some(lent.map_err(|error| unwritten(&error))?);
             let from = format!("oci-layout://{OWN_BASE}@{}", image.digest);
             order.options.insert(format!("context:{OWN_BASE}"), from);
         }
@@ -182,7 +181,7 @@ impl Local {
             return Ok(From::Known(base.reference.clone()));
         }
         let kept = self.store.find(&base.reference);
-        let kept = kept.map_err(|error| deliver::unwritten(&error))?;
+        let kept = kept.map_err(|error| unwritten(&error))?;
         // What is in a registry alone is pulled from there.
         Ok(match kept {
             Some(record) => From::Lent(record.descriptor),
@@ -230,7 +229,7 @@ impl Local {
 
     /// What becomes of the result.
     fn exporter(&self, cx: &BuildContext<'_>) -> (&'static str, HashMap<String, String>) {
-        let names = deliver::references(cx).join(",");
+        let names = references(cx).join(",");
         let mut attributes = HashMap::from([("name".to_owned(), names)]);
         if self.options.buildkit.is_none() {
             return ("moby", attributes);

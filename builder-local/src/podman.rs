@@ -2,7 +2,6 @@
 //! says comes back as text.
 
 use std::collections::HashMap;
-use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
@@ -15,7 +14,7 @@ use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use imagespec_core::contract::MTIME;
+use imagespec_dockerfile::{DOCKERFILE, Tree};
 use imagespec_oci::Reference;
 use imagespec_oci::credentials::Credential;
 use imagespec_oci::engine::Endpoint;
@@ -27,7 +26,6 @@ use tokio_util::io::{ReaderStream, SyncIoBridge};
 use tonic::Status;
 
 use crate::buildkit::{Offer, Order};
-use crate::tree::{DOCKERFILE, Node, Tree};
 
 /// Bytes between whoever writes the context and whoever sends it.
 const PIPE: usize = 256 << 10;
@@ -81,7 +79,7 @@ pub(crate) async fn build(
     let handle = Handle::current();
     tokio::task::spawn_blocking(move || {
         // Podman says that an archive is not whole; a reader that is gone has said why before.
-        let _ = write(&tree, &handle, SyncIoBridge::new(writer));
+        let _ = tree.write(&handle, SyncIoBridge::new(writer));
     });
     let frames = ReaderStream::with_capacity(reader, PIPE).map_ok(Frame::data);
     let request = request.body(StreamBody::new(frames));
@@ -179,35 +177,6 @@ async fn logins(offer: &Offer, base: &str) -> Result<Option<String>, Status> {
     };
     let logins = json!({ base.registry: login }).to_string();
     Ok(Some(URL_SAFE.encode(logins)))
-}
-
-/// Writes the context as an archive.
-fn write(tree: &Tree, handle: &Handle, out: impl io::Write) -> io::Result<()> {
-    let mut tar = tar::Builder::new(out);
-    for (path, node) in tree.select(&[]) {
-        let mut header = tar::Header::new_gnu();
-        header.set_mtime(MTIME.unsigned_abs());
-        header.set_size(0);
-        match node {
-            Node::Directory => {
-                header.set_entry_type(tar::EntryType::Directory);
-                header.set_mode(0o755);
-                tar.append_data(&mut header, path, io::empty())?;
-            }
-            Node::Symlink(target) => {
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_mode(0o777);
-                tar.append_link(&mut header, path, target)?;
-            }
-            Node::File(file) => {
-                header.set_mode(if file.executable { 0o755 } else { 0o644 });
-                header.set_size(file.size);
-                let content = handle.block_on(tree.open(&file))?;
-                tar.append_data(&mut header, path, io::Read::take(content, file.size))?;
-            }
-        }
-    }
-    io::Write::flush(&mut tar.into_inner()?)
 }
 
 /// The steps that Podman tells of.

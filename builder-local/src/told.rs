@@ -8,14 +8,13 @@ use imagespec_core::dockerfile::Instruction;
 use imagespec_core::error::BuildError;
 use imagespec_core::event::{Progress, StepProgress};
 use imagespec_core::mask::Mask;
+use imagespec_dockerfile::failure;
 use tonic::{Code, Status};
 
 /// How many of a failed command's last lines are repeated.
 const LINES: usize = 40;
 /// What an engine says of what it did not end for another's sake.
 const CANCELLED: &str = "context canceled";
-/// How a program of ours says what is wrong with a declaration: then come a field and the problem.
-const OURS: &str = "imagespec: ";
 
 /// What is known of a build so far.
 #[derive(Debug)]
@@ -147,28 +146,17 @@ impl<'a> Told<'a> {
         };
         state.flush(&self.mask);
         let lines: Vec<_> = std::mem::take(&mut state.last).into();
-        let wrong = lines.iter().rev().find_map(|line| line.strip_prefix(OURS));
-        if let Some((field, problem)) = wrong.and_then(|wrong| wrong.split_once(": ")) {
-            return BuildError::input(problem).field(field);
-        }
         let at = state.instruction.unwrap_or_default();
-        let Instruction { title, field } = &self.instructions[at];
         let error = state.error.take().unwrap_or_default();
         let exit = error
             .rsplit_once("exit code: ")
             .map(|(_, code)| code.trim());
-        let message = match exit {
-            Some(code) => format!("cannot {title}: it ended with code {code}"),
-            None => format!("cannot {title}"),
-        };
-        let said = if lines.is_empty() {
-            self.mask.apply(&error)
-        } else {
-            lines.join("\n")
-        };
-        BuildError::failed(message)
-            .field(field.as_str())
-            .caused_by(&std::io::Error::other(said))
+        failure(
+            &self.instructions[at],
+            &lines,
+            exit,
+            &self.mask.apply(&error),
+        )
     }
 
     fn refusal(&self, status: &Status) -> BuildError {

@@ -2,6 +2,7 @@
 //! linked there are programs of their own.
 
 use imagespec_builder_external as external;
+use imagespec_builder_kaniko as _;
 use imagespec_builder_local as _;
 use imagespec_builder_native as _;
 use imagespec_core::error::BuildError;
@@ -45,7 +46,7 @@ mod tests {
             .filter(|line| !line.starts_with("imagespec-builder-external"))
             .count();
         let linked = Registry::linked().expect("a registry").names();
-        assert_eq!(linked, ["default", "native"]);
+        assert_eq!(linked, ["default", "kaniko", "native"]);
         assert_eq!(listed, linked.len());
     }
 }

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod cache;
 pub mod credentials;
+pub mod delivery;
 pub mod engine;
 pub mod image;
 pub mod images;
@@ -18,6 +19,7 @@ pub mod store;
 pub mod tree;
 mod unused;
 
+pub use delivery::Delivery;
 pub use engine::Engine;
 pub use lock::BuildLock;
 pub use reference::{Reference, ReferenceError};

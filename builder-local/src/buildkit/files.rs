@@ -9,11 +9,10 @@ use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
 use bollard_buildkit_proto::moby::filesync::packet::file_sync_server::FileSync;
 use imagespec_core::contract::MTIME;
+use imagespec_dockerfile::{DOCKERFILE, File, Node, Tree};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-
-use crate::tree::{DOCKERFILE, File, Node, Tree};
 
 /// Bytes of one packet of content.
 const CHUNK: usize = 256 << 10;

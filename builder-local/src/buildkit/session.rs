@@ -25,6 +25,7 @@ use bollard_buildkit_proto::moby::filesync::v1::{
     VerifyTokenAuthorityResponse,
 };
 use hyper_util::rt::TokioIo;
+use imagespec_dockerfile::Tree;
 use imagespec_oci::credentials::{Credential, Credentials};
 use imagespec_oci::engine::Endpoint;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -40,7 +41,6 @@ use super::connection::{Incoming, upgraded};
 use super::content::{ContentServer, Lent};
 use super::files::Files;
 use super::sent::{Sent, Sink};
-use crate::tree::Tree;
 
 /// What a session offers, by the names that an engine is told.
 const METHODS: [&str; 7] = [

@@ -3,15 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use imagespec_builder_local::{Base as Written, dockerfile, write};
 use imagespec_core::builder::BuilderConfig;
 use imagespec_core::context::{BuildContext, BuildSettings, Destination, Output};
+use imagespec_core::dockerfile;
 use imagespec_core::error::BuildError;
 use imagespec_core::event::{Progress, Silent};
 use imagespec_core::execute::{Candidate, Job, OWN_BASE, OnUnknown, Options, Outcome};
 use imagespec_core::plan::Base;
 use imagespec_core::platform::Platform;
 use imagespec_core::registry::Registry;
+use imagespec_debian::ArchiveOptions;
+use imagespec_dockerfile::{Base as Written, Site};
 use imagespec_oci::image::Image;
 use imagespec_oci::images::ImageStore;
 use serde_json::Map;
@@ -31,18 +33,23 @@ pub(super) async fn plan(
     dialect: Option<Dialect>,
     to: Option<&Path>,
 ) -> Result<(), BuildError> {
-    if dialect == Some(Dialect::Kaniko) {
-        let message = "this version writes no Dockerfile for Kaniko: `--dialect kaniko`";
-        return Err(BuildError::input(message).hint("`--dialect buildkit` is for Docker's builder"));
-    }
+    let archive = ArchiveOptions::default();
+    let site = Site {
+        host: &cx.host,
+        archive: &archive,
+        dialect: match dialect.unwrap_or(Dialect::Buildkit) {
+            Dialect::Buildkit => dockerfile::Dialect::Buildkit,
+            Dialect::Kaniko => dockerfile::Dialect::Kaniko,
+        },
+    };
     match (to, targets) {
         (None, targets) => {
             for target in targets {
-                show(cx, target, targets.len() > 1)?;
+                show(site, target, targets.len() > 1)?;
             }
             Ok(())
         }
-        (Some(folder), [target]) => write_one(cx, target, &cx.folder.join(folder)).await,
+        (Some(folder), [target]) => write_one(cx, site, target, &cx.folder.join(folder)).await,
         (Some(_), targets) => {
             let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
             let message = format!("`--write` names one folder for {} images", names.len());
@@ -51,11 +58,11 @@ pub(super) async fn plan(
     }
 }
 
-fn show(cx: &Context, target: &ResolvedTarget, named: bool) -> Result<(), BuildError> {
+fn show(site: Site<'_>, target: &ResolvedTarget, named: bool) -> Result<(), BuildError> {
     let name = reference(target).unwrap_or_else(|| OWN_BASE.to_owned());
     let settings = BuildSettings::default();
     let build = build_context(target, &settings);
-    let text = dockerfile(&cx.host, &target.resolved.plan, &build, &name)?;
+    let text = imagespec_dockerfile::print(site, &target.resolved.plan, &build, &name)?;
     if named {
         print(&format!("# {}", target.name))?;
     }
@@ -74,7 +81,12 @@ fn reference(target: &ResolvedTarget) -> Option<String> {
     }
 }
 
-async fn write_one(cx: &Context, target: &ResolvedTarget, to: &Path) -> Result<(), BuildError> {
+async fn write_one(
+    cx: &Context,
+    site: Site<'_>,
+    target: &ResolvedTarget,
+    to: &Path,
+) -> Result<(), BuildError> {
     let base = match reference(target) {
         Some(reference) => Written::Image(reference),
         None => Written::Layers(base_layers(cx, target).await?),
@@ -82,7 +94,7 @@ async fn write_one(cx: &Context, target: &ResolvedTarget, to: &Path) -> Result<(
     let resolved = &target.resolved;
     let settings = BuildSettings::default();
     let build = build_context(target, &settings);
-    write(&cx.host, &resolved.plan, &build, &base, to).await?;
+    imagespec_dockerfile::write(site, &resolved.plan, &build, &base, to).await?;
     print(&to.join("Dockerfile").display().to_string())
 }
 

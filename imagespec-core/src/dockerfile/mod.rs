@@ -4,7 +4,12 @@
 //! It is written for the frontend that every engine since Docker 20.10 brings along: no `# syntax` line, which would
 //! have to be pulled, no here-documents, no linked copies. What the build is lent is mounted below [`LENT`], a folder
 //! of the container's own `/dev`, so that not even a mount point stays behind in a layer.
+//!
+//! Kaniko's executors mount nothing for a `RUN`, all but one of them. What they need is around them in their pod, where
+//! none of it enters a layer: the context that they have unpacked, and volumes. Each `RUN` of theirs begins with links
+//! from [`LENT`] to there.
 
+mod mounts;
 mod prepare;
 
 use std::collections::BTreeMap;
@@ -13,6 +18,7 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
+use self::mounts::Mounts;
 use crate::contract::{self, USER, USER_ID, VENV, WORKDIR};
 use crate::error::BuildError;
 use crate::plan::{Base, BuildPlan, PackageIndex, Requirements, RequirementsKind, Step};
@@ -24,8 +30,13 @@ pub const TOOLS: &str = ".imagespec";
 pub const UV: &str = ".imagespec/bin/uv";
 /// Path in the context of the requirements that a lock file was turned into.
 pub const PINNED: &str = ".imagespec/pinned.txt";
-/// Where the container finds what it is lent.
+/// Where the container finds what it is lent. Around Kaniko's executors, a volume that everybody may write to.
 pub const LENT: &str = "/dev/imagespec";
+/// Where Kaniko's executors have unpacked the context.
+pub const UNPACKED: &str = "/kaniko/buildcontext";
+/// Where Kaniko's executors find the secrets of the build by name, but the declaration's own, which are where they
+/// are declared to be.
+pub const SECRETS: &str = "/kaniko/secrets";
 
 /// A base need not know root by name.
 const ROOT: &str = "USER 0:0";
@@ -59,9 +70,21 @@ pub mod secret {
     }
 }
 
+/// Who a Dockerfile is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// `BuildKit`, and whoever mounts what a `RUN` names.
+    #[default]
+    Buildkit,
+    /// Kaniko's executors.
+    Kaniko,
+}
+
 /// What a Dockerfile depends on beside the plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Lowering<'a> {
+    /// Who it is for.
+    pub dialect: Dialect,
     /// What stands for the plan's base.
     pub base: Start<'a>,
     /// Options of uv that the declaration's `pip_extra_args` come to.
@@ -150,6 +173,7 @@ export UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_PROGR
 "#;
 /// A program of the context for shells of root: apt takes the sources it is lent where the base has none of its own.
 const ARCHIVE: &str = r#"if [ -n "$(lent apt.tar)" ]; then
+  rm -rf /dev/imagespec/apt
   mkdir -p /dev/imagespec/apt
   tar -xzf "$(lent apt.tar)" -C /dev/imagespec/apt
   own=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -E '^(deb|URIs:)' || true)
@@ -292,7 +316,7 @@ impl Writer<'_> {
             let path = format!("{bin}/{name}");
             self.file.programs.insert(path, program.to_owned());
         }
-        let mut mounts = Mounts::default();
+        let mut mounts = Mounts::of(self.lowering.dialect);
         mounts.bind(&bin, &format!("{LENT}/bin"));
         // Read by users of many names: root, the image's, and those that apt and others make themselves.
         mounts.public_secret(secret::NETWORK, &format!("{LENT}/network"));
@@ -305,8 +329,9 @@ impl Writer<'_> {
         self.file
             .programs
             .insert(program, prepare::PROGRAM.to_owned());
-        let mut mounts = Mounts::default();
+        let mut mounts = Mounts::of(self.lowering.dialect);
         mounts.bind(&format!("{TOOLS}/bin"), &format!("{LENT}/bin"));
+        mounts.depend_on(prepare::PROGRAM.as_bytes());
         let python = &self.plan.python;
         let mut line = format!("RUN {mounts}sh {LENT}/bin/prepare");
         for value in [&python.exec, &python.version] {
@@ -319,13 +344,19 @@ impl Writer<'_> {
     fn apt_packages(&mut self, packages: &[String]) {
         let mut mounts = self.mounts();
         mounts.secret(secret::ARCHIVE, &format!("{LENT}/apt.tar"));
-        mounts.cache("apt", "/var/cache/apt", 0);
+        let apt = match self.lowering.dialect {
+            Dialect::Buildkit => {
+                mounts.cache("apt", "/var/cache/apt", 0);
+                String::new()
+            }
+            Dialect::Kaniko => format!(" -o=Dir::Cache={LENT}/apt-cache"),
+        };
         let names: Vec<_> = packages.iter().map(|name| shell(name)).collect();
         self.line(&format!(
             "RUN {mounts}set -e; . {LENT}/bin/lend; . {LENT}/bin/archive; \\\n    \
              export DEBIAN_FRONTEND=noninteractive; rm -f /etc/apt/apt.conf.d/docker-clean; \\\n    \
-             apt-get update --quiet=2; \\\n    \
-             apt-get install --quiet=2 -o=Dpkg::Use-Pty=0 --yes --no-install-recommends {}; \\\n    \
+             apt-get update --quiet=2{apt}; \\\n    \
+             apt-get install --quiet=2{apt} -o=Dpkg::Use-Pty=0 --yes --no-install-recommends {}; \\\n    \
              find /var/lib/apt/lists /var/log/apt -type f -delete; rm -rf /var/lib/apt/lists/auxfiles; \\\n    \
              rm -f /var/log/dpkg.log /var/log/alternatives.log /var/lib/dpkg/*-old /var/cache/debconf/*-old",
             names.join(" ")
@@ -351,6 +382,9 @@ impl Writer<'_> {
         mounts.owned_secret(secret::NETRC, &format!("{LENT}/netrc"));
         mounts.owned_secret(secret::CONFIGURATION, &format!("{LENT}/uv.toml"));
         mounts.cache("uv", &format!("{LENT}/cache"), USER_ID);
+        for (path, entry) in self.plan.entries("python") {
+            mounts.depend_on(format!("{path} {entry:?}").as_bytes());
+        }
         for (at, target) in self.lowering.secrets.iter().enumerate() {
             mounts.owned_secret(&secret::declared(at), &target.to_string_lossy());
         }
@@ -407,14 +441,15 @@ impl Writer<'_> {
         };
         check_reference(image, "builder_config")?;
         let path = format!("{LENT}/uv");
-        mounts
-            .0
-            .push(format!("type=bind,from={image},source=/uv,target={path}"));
+        mounts.bind_of(image, "/uv", &path);
         Ok(path)
     }
 
     /// Old engines leave an empty file where a secret was mounted, and the folders above it.
     fn remove_mount_points(&mut self) {
+        if self.lowering.dialect == Dialect::Kaniko {
+            return;
+        }
         let targets = self.lowering.secrets.iter();
         let targets: Vec<_> = targets
             .map(|target| shell(&target.to_string_lossy()))
@@ -444,6 +479,8 @@ impl Writer<'_> {
              export PATH=\"$PATH:{LENT}/bin\" HOME=/root UV_PYTHON={VENV}/bin/python UV_NO_CACHE=1; \
              code=0; /bin/bash -c \"$0\" || code=$?; rm -f {VENV}/.lock; exit $code"
         );
+        let (mounts, links) = mounts.apart();
+        let shell = format!("{links}{shell}");
         let words = ["/bin/sh", "-ec", &shell, command].map(str::to_owned);
         self.line(&format!("RUN {mounts}{}", json(&words)));
         let first = command.lines().next().unwrap_or_default();
@@ -453,52 +490,6 @@ impl Writer<'_> {
             ""
         };
         self.count("run", &format!("`{first}`{rest}"), "commands");
-    }
-}
-
-/// The mounts of one `RUN`.
-#[derive(Default)]
-struct Mounts(Vec<String>);
-
-impl Mounts {
-    fn bind(&mut self, source: &str, target: &str) {
-        self.0
-            .push(format!("type=bind,source={source},target={target}"));
-    }
-
-    fn secret(&mut self, id: &str, target: &str) {
-        self.0.push(format!("type=secret,id={id},target={target}"));
-    }
-
-    /// A secret that everybody may read while it is there.
-    fn public_secret(&mut self, id: &str, target: &str) {
-        self.secret(id, target);
-        if let Some(mount) = self.0.last_mut() {
-            mount.push_str(",mode=0444");
-        }
-    }
-
-    /// A secret that the image's user may read.
-    fn owned_secret(&mut self, id: &str, target: &str) {
-        self.secret(id, target);
-        if let Some(mount) = self.0.last_mut() {
-            let _ = write!(mount, ",uid={USER_ID},gid={USER_ID}");
-        }
-    }
-
-    fn cache(&mut self, name: &str, target: &str, owner: u32) {
-        self.0.push(format!(
-            "type=cache,id=imagespec-{name},target={target},sharing=locked,uid={owner},gid={owner}"
-        ));
-    }
-}
-
-impl std::fmt::Display for Mounts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for mount in &self.0 {
-            write!(f, "--mount={mount} \\\n    ")?;
-        }
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use imagespec_core::dockerfile::{Dockerfile, Lowering, Start};
+use imagespec_core::dockerfile::{Dialect, Dockerfile, Lowering, Start};
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::PackageIndex;
 use serde_json::{Value, json};
@@ -12,9 +12,18 @@ use crate::support::{folder, resolved, spec};
 const BASE: &str = "imagespec-base:1";
 
 fn lowered(declared: Value, files: &[(&str, &str)]) -> Result<Dockerfile, BuildError> {
+    lowered_for(Dialect::Buildkit, declared, files)
+}
+
+fn lowered_for(
+    dialect: Dialect,
+    declared: Value,
+    files: &[(&str, &str)],
+) -> Result<Dockerfile, BuildError> {
     let folder = folder(files);
     let resolved = resolved(folder.path(), &spec(declared)).expect("resolved");
     let lowering = Lowering {
+        dialect,
         base: Start::Image(BASE),
         options: &["--index-strategy=unsafe-best-match".to_owned()],
         index: &PackageIndex {
@@ -190,6 +199,7 @@ fn a_reference_cannot_add_an_instruction() {
     let resolved = resolved(folder.path(), &spec(json!({}))).expect("resolved");
     for base in ["", "a b", "a\nRUN x"] {
         let lowering = Lowering {
+            dialect: Dialect::Buildkit,
             base: Start::Image(base),
             options: &[],
             index: &PackageIndex::default(),

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// What every builder may use.
-const LIBRARIES: [&str; 6] = [
+const LIBRARIES: [&str; 7] = [
     "imagespec-core",
     "imagespec-http",
     "imagespec-oci",
     "imagespec-python",
     "imagespec-debian",
     "imagespec-sandbox",
+    "imagespec-dockerfile",
 ];
 
 /// Crates that talk to a network, an engine, a cluster or a terminal.

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use flate2::write::GzEncoder;
 use imagespec_core::context::BuildContext;
-use imagespec_core::dockerfile::{Dockerfile, LENT, Lowering, PINNED, Start, UV, is_lock, secret};
+use imagespec_core::dockerfile::{
+    Dialect, Dockerfile, LENT, Lowering, PINNED, Start, UV, is_lock, secret,
+};
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
 use imagespec_core::plan::{Base, BuildPlan, PackageIndex, Step};
@@ -24,27 +26,42 @@ use crate::tree::{DOCKERFILE, Doorman, Tree};
 const LARGEST: usize = 500 << 10;
 /// Releases of Debian whose sources are lent where the release of the base is not known.
 const SUITES: [&str; 3] = ["bullseye", "bookworm", "trixie"];
-/// What an engine is given.
-#[derive(Debug)]
-pub(crate) struct Lowered {
-    pub(crate) file: Dockerfile,
-    pub(crate) tree: Tree,
-    pub(crate) doorman: Doorman,
-    pub(crate) secrets: BTreeMap<String, Vec<u8>>,
-    /// Proxies, by name.
-    pub(crate) proxies: Vec<(String, String)>,
+/// Where a plan is lowered, and for whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// This machine.
+    pub host: &'a Host,
+    /// Where Debian packages come from, as options say.
+    pub archive: &'a ArchiveOptions,
+    /// Who reads the Dockerfile.
+    pub dialect: Dialect,
 }
 
-/// Lowers a plan over `base`, a reference that the engine knows.
-pub(crate) async fn lower(
-    host: &Host,
-    archive: &ArchiveOptions,
+/// What whoever builds is given.
+#[derive(Debug)]
+pub struct Lowered {
+    /// The Dockerfile.
+    pub file: Dockerfile,
+    /// The build context, the Dockerfile in it.
+    pub tree: Tree,
+    /// Who opens the plan's files of the context.
+    pub doorman: Doorman,
+    /// Secrets of the build, by the names that the Dockerfile has for them.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Proxies, by name.
+    pub proxies: Vec<(String, String)>,
+}
+
+/// Lowers a plan over `base`.
+pub async fn lower(
+    site: Site<'_>,
     plan: &BuildPlan,
     cx: &BuildContext<'_>,
     base: Start<'_>,
 ) -> Result<Lowered, BuildError> {
+    let Site { host, archive, .. } = site;
     let python = python(host, plan, cx).await?;
-    let file = dockerfile(plan, cx, base, python.settings.as_ref())?;
+    let file = dockerfile(site, plan, cx, base, python.settings.as_ref())?;
     let (mut tree, doorman) = Tree::of(&plan.files);
     tree.add(DOCKERFILE, file.text.as_bytes(), false);
     for (path, program) in &file.programs {
@@ -111,6 +128,7 @@ pub(crate) async fn lower(
 
 /// The Dockerfile of a plan over a base.
 pub(crate) fn dockerfile(
+    site: Site<'_>,
     plan: &BuildPlan,
     cx: &BuildContext<'_>,
     base: Start<'_>,
@@ -119,6 +137,7 @@ pub(crate) fn dockerfile(
     let targets: Vec<&Path> = cx.secrets.iter().map(|secret| &*secret.target).collect();
     let none = PackageIndex::default();
     let lowering = Lowering {
+        dialect: site.dialect,
         base,
         options: settings.map_or(&[], |settings| &settings.options),
         index: settings.map_or(&none, |settings| &settings.declared),

@@ -5,23 +5,20 @@ use std::path::{Path, PathBuf};
 
 use imagespec_core::context::{BuildContext, write_files};
 use imagespec_core::dockerfile::{Start, TOOLS, secret};
-use imagespec_core::error::BuildError;
-use imagespec_core::host::Host;
+use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::plan::BuildPlan;
-use imagespec_debian::ArchiveOptions;
 
-use crate::deliver::output_error;
-use crate::lower::{self, Lowered, lower};
+use crate::lower::{self, Lowered, Site, lower};
 
 /// The text of a plan's Dockerfile, over an image of this reference.
-pub fn dockerfile(
-    host: &Host,
+pub fn print(
+    site: Site<'_>,
     plan: &BuildPlan,
     cx: &BuildContext<'_>,
     base: &str,
 ) -> Result<String, BuildError> {
-    let settings = lower::settings(host, plan, cx)?;
-    let file = lower::dockerfile(plan, cx, Start::Image(base), settings.as_ref())?;
+    let settings = lower::settings(site.host, plan, cx)?;
+    let file = lower::dockerfile(site, plan, cx, Start::Image(base), settings.as_ref())?;
     Ok(file.text)
 }
 
@@ -38,7 +35,7 @@ pub enum Base {
 /// machine's indexes, package sources and authorities are in the context, and nothing of them in what is built; its
 /// logins are not.
 pub async fn write(
-    host: &Host,
+    site: Site<'_>,
     plan: &BuildPlan,
     cx: &BuildContext<'_>,
     base: &Base,
@@ -54,7 +51,7 @@ pub async fn write(
         Base::Image(reference) => Start::Image(reference),
         Base::Layers(_) => Start::Layers(&names),
     };
-    let lowered = lower(host, &ArchiveOptions::default(), plan, cx, start).await?;
+    let lowered = lower(site, plan, cx, start).await?;
     let Lowered {
         mut tree, secrets, ..
     } = lowered;
@@ -111,5 +108,13 @@ fn open_to_all(path: &Path) -> io::Result<()> {
 fn unwritten(folder: &Path, error: &io::Error) -> BuildError {
     let folder = folder.display();
     let message = format!("cannot write the Dockerfile's context into `{folder}`");
-    output_error(&message, "write", error)
+    let failed = BuildError::failed(message).field("write").caused_by(error);
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => BuildError {
+            kind: ErrorKind::Input,
+            ..failed
+        }
+        .hint("name a folder that does not exist yet"),
+        _ => failed,
+    }
 }

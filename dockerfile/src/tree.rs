@@ -1,37 +1,44 @@
 //! What an engine may read of this machine for a build: the files the plan names, and what the build is lent.
 
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use imagespec_core::context::ContextFiles;
+use imagespec_core::contract::MTIME;
 use imagespec_core::plan::ContextEntry;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 /// Name of the Dockerfile in the context. No file of a plan has it: they are all in folders.
-pub(crate) const DOCKERFILE: &str = "Dockerfile";
+pub const DOCKERFILE: &str = "Dockerfile";
 
 /// The build context: every path with all its parents, in the order in which a walk meets them.
 #[derive(Debug, Clone)]
-pub(crate) struct Tree {
+pub struct Tree {
     nodes: BTreeMap<Vec<String>, Node>,
     opener: Opener,
 }
 
 /// One path of the context.
 #[derive(Debug, Clone)]
-pub(crate) enum Node {
+pub enum Node {
+    /// A folder.
     Directory,
+    /// A symbolic link, and where it leads.
     Symlink(String),
+    /// A regular file.
     File(File),
 }
 
 /// A regular file.
 #[derive(Debug, Clone)]
-pub(crate) struct File {
-    pub(crate) size: u64,
-    pub(crate) executable: bool,
+pub struct File {
+    /// Its bytes.
+    pub size: u64,
+    /// Whether everybody may run it.
+    pub executable: bool,
     content: Content,
 }
 
@@ -50,13 +57,13 @@ type Opener = mpsc::UnboundedSender<(String, oneshot::Sender<Opened>)>;
 
 /// Opens the files of a plan for whoever asks.
 #[derive(Debug)]
-pub(crate) struct Doorman {
+pub struct Doorman {
     requests: mpsc::UnboundedReceiver<(String, oneshot::Sender<Opened>)>,
 }
 
 impl Doorman {
     /// Serves until nobody can ask any more.
-    pub(crate) async fn serve(mut self, files: &dyn ContextFiles) {
+    pub async fn serve(mut self, files: &dyn ContextFiles) {
         while let Some((path, answer)) = self.requests.recv().await {
             // Whoever asked may have gone.
             let _ = answer.send(files.open(&path));
@@ -66,7 +73,7 @@ impl Doorman {
 
 impl Tree {
     /// The tree of a plan's files.
-    pub(crate) fn of(entries: &BTreeMap<String, ContextEntry>) -> (Self, Doorman) {
+    pub fn of(entries: &BTreeMap<String, ContextEntry>) -> (Self, Doorman) {
         let (opener, requests) = mpsc::unbounded_channel();
         let nodes = BTreeMap::new();
         let mut tree = Self { nodes, opener };
@@ -88,7 +95,7 @@ impl Tree {
     }
 
     /// Adds a file with a content.
-    pub(crate) fn add(&mut self, path: &str, content: &[u8], executable: bool) {
+    pub fn add(&mut self, path: &str, content: &[u8], executable: bool) {
         let file = File {
             size: content.len() as u64,
             executable,
@@ -98,7 +105,7 @@ impl Tree {
     }
 
     /// Adds a program of this machine.
-    pub(crate) fn add_program(&mut self, path: &str, program: PathBuf) -> io::Result<()> {
+    pub fn add_program(&mut self, path: &str, program: PathBuf) -> io::Result<()> {
         self.add_path(path, program, true)
     }
 
@@ -122,7 +129,7 @@ impl Tree {
     }
 
     /// The paths that an engine asks for, each with its parents; all where it names none.
-    pub(crate) fn select(&self, wanted: &[String]) -> Vec<(String, Node)> {
+    pub fn select(&self, wanted: &[String]) -> Vec<(String, Node)> {
         let wanted: Vec<Vec<&str>> = wanted
             .iter()
             .map(|path| path.trim_matches('/').split('/').collect())
@@ -141,12 +148,41 @@ impl Tree {
     }
 
     /// Adds a file of this machine that is no program.
-    pub(crate) fn add_file(&mut self, path: &str, file: PathBuf) -> io::Result<()> {
+    pub fn add_file(&mut self, path: &str, file: PathBuf) -> io::Result<()> {
         self.add_path(path, file, false)
     }
 
+    /// Writes all as an archive, the same bytes for the same files. Blocks, and needs somebody at the door.
+    pub fn write(&self, handle: &Handle, out: impl Write) -> io::Result<()> {
+        let mut tar = tar::Builder::new(out);
+        for (path, node) in self.select(&[]) {
+            let mut header = tar::Header::new_gnu();
+            header.set_mtime(MTIME.unsigned_abs());
+            header.set_size(0);
+            match node {
+                Node::Directory => {
+                    header.set_entry_type(tar::EntryType::Directory);
+                    header.set_mode(0o755);
+                    tar.append_data(&mut header, path, io::empty())?;
+                }
+                Node::Symlink(target) => {
+                    header.set_entry_type(tar::EntryType::Symlink);
+                    header.set_mode(0o777);
+                    tar.append_link(&mut header, path, target)?;
+                }
+                Node::File(file) => {
+                    header.set_mode(if file.executable { 0o755 } else { 0o644 });
+                    header.set_size(file.size);
+                    let content = handle.block_on(self.open(&file))?;
+                    tar.append_data(&mut header, path, content.take(file.size))?;
+                }
+            }
+        }
+        tar.into_inner()?.flush()
+    }
+
     /// The files that the plan does not name.
-    pub(crate) fn own(&self) -> impl Iterator<Item = (String, &File)> {
+    pub fn own(&self) -> impl Iterator<Item = (String, &File)> {
         self.nodes.iter().filter_map(|(path, node)| match node {
             Node::File(file) if !matches!(file.content, Content::Planned(_)) => {
                 Some((path.join("/"), file))
@@ -156,7 +192,7 @@ impl Tree {
     }
 
     /// Opens a file.
-    pub(crate) async fn open(&self, file: &File) -> Opened {
+    pub async fn open(&self, file: &File) -> Opened {
         let Content::Planned(path) = &file.content else {
             return file.open();
         };
@@ -170,7 +206,7 @@ impl Tree {
 
 impl File {
     /// Opens a file that the plan does not name.
-    pub(crate) fn open(&self) -> Opened {
+    pub fn open(&self) -> Opened {
         match &self.content {
             Content::Bytes(bytes) => Ok(Box::new(Cursor::new(Arc::clone(bytes)))),
             Content::Path(path) => Ok(Box::new(fs_err::File::open(path)?)),

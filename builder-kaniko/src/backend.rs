@@ -1,0 +1,146 @@
+//! The entry under which the builder is known, and what it says of itself.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use imagespec_core::builder::{
+    Availability, Builder, BuilderConfig, BuiltImage, Capability, CapabilitySet,
+};
+use imagespec_core::context::{BuildContext, Output};
+use imagespec_core::error::BuildError;
+use imagespec_core::host::Host;
+use imagespec_core::plan::BuildPlan;
+use imagespec_core::registry::BuilderEntry;
+use imagespec_oci::Delivery;
+use imagespec_oci::delivery::is_untold;
+use imagespec_oci::images::ImageStore;
+
+use crate::cluster::Cluster;
+use crate::options::{OPTIONS, Options};
+use crate::rights;
+
+/// How the builder presents itself.
+pub const ENTRY: BuilderEntry = BuilderEntry {
+    name: "kaniko",
+    aliases: &["kubernetes"],
+    summary: "a Job in a Kubernetes cluster",
+    fallback: None,
+    base_maker: Some("native"),
+    options: OPTIONS,
+    create,
+};
+
+imagespec_core::register_builder!(ENTRY);
+
+/// The builder.
+#[derive(Debug)]
+pub struct Kaniko {
+    pub(crate) host: Host,
+    pub(crate) options: Options,
+    pub(crate) store: ImageStore,
+}
+
+fn create(config: BuilderConfig<'_>) -> Result<Arc<dyn Builder>, BuildError> {
+    Ok(Arc::new(Kaniko {
+        host: config.host.clone(),
+        options: Options::read(config.options)?,
+        store: ImageStore::open(&config.host.cache_dir),
+    }))
+}
+
+impl Kaniko {
+    /// Where its images are looked for and brought to.
+    pub(crate) fn delivery(&self) -> Delivery<'_> {
+        Delivery {
+            host: &self.host,
+            store: &self.store,
+            builder: ENTRY.name,
+        }
+    }
+}
+
+#[async_trait]
+impl Builder for Kaniko {
+    fn capabilities(&self) -> CapabilitySet {
+        CapabilitySet::from([
+            Capability::BaseDebian,
+            Capability::BaseImage,
+            Capability::BaseReference,
+            Capability::PythonExec,
+            Capability::AptPackages,
+            Capability::PythonPackages,
+            Capability::RuntimePackages,
+            Capability::Run,
+            Capability::Secrets,
+            Capability::OutputPush,
+            Capability::OutputOciDir,
+            Capability::OutputTar,
+        ])
+    }
+
+    async fn probe(&self) -> Availability {
+        let missing = |error: BuildError| Availability::Missing {
+            hint: error.hints.join("; "),
+            reason: match &error.source {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.message,
+            },
+        };
+        let cluster = match Cluster::find(&self.host, &self.options).await {
+            Ok(cluster) => cluster,
+            Err(error) => return missing(error),
+        };
+        match rights::missing(&cluster, &self.options).await {
+            Ok(lacks) if lacks.is_empty() => Availability::Ready {
+                detail: format!(
+                    "namespace `{}` of the cluster at {}",
+                    cluster.namespace, cluster.place
+                ),
+            },
+            Ok(lacks) => Availability::Missing {
+                reason: format!(
+                    "not allowed in namespace `{}` of the cluster at {}: {}",
+                    cluster.namespace,
+                    cluster.place,
+                    rights::listed(&lacks)
+                ),
+                hint: format!(
+                    "somebody who may has to apply:\n{}",
+                    rights::role(&cluster.namespace, &lacks)
+                ),
+            },
+            Err(error) => missing(error),
+        }
+    }
+
+    async fn find(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<Option<BuiltImage>, BuildError> {
+        if is_untold(cx) || *cx.output != Output::Push {
+            return Ok(None);
+        }
+        self.delivery().find_pushed(plan, cx).await
+    }
+
+    async fn tag(&self, image: &BuiltImage, cx: &BuildContext<'_>) -> Result<(), BuildError> {
+        self.delivery().tag_pushed(image, cx).await
+    }
+
+    async fn build(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<BuiltImage, BuildError> {
+        Box::pin(self.make(plan, cx)).await
+    }
+
+    fn base_output(&self, _: &Output) -> Option<Output> {
+        Some(Output::Push)
+    }
+
+    fn local_output(&self) -> Output {
+        Output::Push
+    }
+}

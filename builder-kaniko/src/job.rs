@@ -1,0 +1,425 @@
+//! The Job of a build, and what belongs to it: as manifests, from nothing but values.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use imagespec_core::context::{BuildContext, Compression, SecretMount};
+use imagespec_core::digest::Framed;
+use imagespec_core::dockerfile::{LENT, SECRETS, UNPACKED, secret};
+use imagespec_core::error::BuildError;
+use imagespec_core::plan::BuildPlan;
+use imagespec_core::platform::Platform;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde_json::{Map, Value, json};
+
+use crate::merge::merge;
+use crate::options::{Logins, Options};
+
+/// The label by which all Jobs of ours are known.
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "imagespec");
+/// The annotation that says how far the context is on its way to the pod.
+pub(crate) const CONTEXT: &str = "imagespec/context";
+/// Its value while one client sends the context.
+pub(crate) const SENDING: &str = "sending";
+/// Its value when everything was sent.
+pub(crate) const SENT: &str = "sent";
+/// The annotation with the reference of the image.
+pub(crate) const REFERENCE: &str = "imagespec/reference";
+/// The executor's container.
+pub(crate) const EXECUTOR: &str = "executor";
+/// The key of the context in its `ConfigMap`.
+const ARCHIVE: &str = "context.tar.gz";
+/// The key of logins in a Secret.
+const LOGINS: &str = ".dockerconfigjson";
+/// Where a context that is no stream is mounted.
+const MOUNTED: &str = "/kaniko/context";
+/// What an executor may do to the files of its own container, which root may not be without.
+const RIGHTS: [&str; 8] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETFCAP",
+    "SETGID",
+    "SETUID",
+];
+
+/// How the context gets into the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// In a `ConfigMap`, where it is small.
+    Mounted,
+    /// Over the standard input of the executor.
+    Streamed,
+}
+
+impl Way {
+    /// The context as the executor is told of it.
+    pub(crate) fn context(self) -> String {
+        match self {
+            Self::Mounted => format!("tar://{MOUNTED}/{ARCHIVE}"),
+            Self::Streamed => "tar://stdin".to_owned(),
+        }
+    }
+}
+
+/// What a Job is made from.
+#[derive(Clone)]
+pub(crate) struct Order<'a> {
+    pub(crate) name: String,
+    pub(crate) namespace: &'a str,
+    pub(crate) reference: String,
+    pub(crate) options: &'a Options,
+    pub(crate) platform: Platform,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) way: Way,
+    /// What the build is lent, by name.
+    pub(crate) lent: BTreeMap<String, Vec<u8>>,
+    /// The declaration's own of that.
+    pub(crate) declared: &'a [SecretMount],
+    /// Logins at registries, as Docker's configuration has them.
+    pub(crate) logins: Option<Value>,
+}
+
+/// The name of the Job of a plan and its destination: whoever builds the same meets at it.
+pub(crate) fn name(plan: &BuildPlan, cx: &BuildContext<'_>, options: &Options) -> String {
+    let mut framed = Framed::new("kaniko");
+    framed.digest(&plan.digest());
+    framed.text(&cx.destination.reference());
+    framed.list(&cx.destination.extra_tags, |framed, tag| {
+        framed.text(tag);
+    });
+    framed.list(&cx.settings.labels, |framed, (name, value)| {
+        framed.text(name).text(value);
+    });
+    let compression = cx.settings.compression.map(Compression::name);
+    framed.option(compression, |framed, name| {
+        framed.text(name);
+    });
+    framed.number(u64::from(cx.settings.bytecode()));
+    framed.text(&options.image);
+    format!("imagespec-{}", &framed.finish().hex()[..24])
+}
+
+impl Order<'_> {
+    /// The Job, which does not begin before it is told to.
+    pub(crate) fn job(&self) -> Result<Job, BuildError> {
+        let options = self.options;
+        let mut labels = options.labels.clone();
+        labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
+        labels.insert("app.kubernetes.io/name".to_owned(), "imagespec".to_owned());
+        let mut annotations = options.annotations.clone();
+        annotations.insert(REFERENCE.to_owned(), self.reference.clone());
+        let Value::Object(mut template) = self.template(&labels) else {
+            return Err(BuildError::failed("a template is an object"));
+        };
+        merge(&mut template, &options.pod_template);
+        let job = json!({
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "labels": labels,
+                "annotations": annotations,
+            },
+            "spec": {
+                "suspend": true,
+                // A context that was streamed is gone with its pod.
+                "backoffLimit": 0,
+                "activeDeadlineSeconds": options.deadline.as_secs(),
+                "ttlSecondsAfterFinished": options.ttl.as_secs(),
+                "template": template,
+            },
+        });
+        serde_json::from_value(job).map_err(|error| {
+            BuildError::input("option `pod_template` makes no pod template")
+                .field("builder_options")
+                .caused_by(&error)
+        })
+    }
+
+    fn template(&self, labels: &BTreeMap<String, String>) -> Value {
+        let options = self.options;
+        let mut labels = json!(labels);
+        labels["sidecar.istio.io/inject"] = "false".into();
+        let mut annotations = json!({
+            "sidecar.istio.io/inject": "false",
+            "linkerd.io/inject": "disabled",
+            "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        });
+        for (name, value) in &options.annotations {
+            annotations[name] = value.as_str().into();
+        }
+        let mut nodes = json!({
+            "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": self.platform.architecture,
+        });
+        for (name, value) in &options.node_selector {
+            nodes[name] = value.as_str().into();
+        }
+        let mut spec = json!({
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 5,
+            "enableServiceLinks": false,
+            "automountServiceAccountToken": options.service_account.is_some(),
+            "nodeSelector": nodes,
+            "volumes": self.volumes(),
+            "containers": [self.container()],
+        });
+        let mut say = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                spec[name] = value;
+            }
+        };
+        say(
+            "serviceAccountName",
+            options.service_account.as_ref().map(|name| json!(name)),
+        );
+        say(
+            "priorityClassName",
+            options.priority_class.as_ref().map(|name| json!(name)),
+        );
+        say(
+            "affinity",
+            options.affinity.as_ref().map(|affinity| json!(affinity)),
+        );
+        let tolerations = (!options.tolerations.is_empty()).then(|| json!(options.tolerations));
+        say("tolerations", tolerations);
+        let secrets = options.image_pull_secrets.iter();
+        let secrets: Vec<_> = secrets.map(|name| json!({ "name": name })).collect();
+        say(
+            "imagePullSecrets",
+            (!secrets.is_empty()).then(|| json!(secrets)),
+        );
+        json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": spec })
+    }
+
+    fn container(&self) -> Value {
+        let mut mounts = vec![
+            json!({ "name": "lent", "mountPath": LENT }),
+            json!({ "name": "unpacked", "mountPath": UNPACKED }),
+        ];
+        if !self.lent.is_empty() {
+            mounts.push(json!({ "name": "secrets", "mountPath": SECRETS, "readOnly": true }));
+        }
+        for (at, declared) in self.declared.iter().enumerate() {
+            mounts.push(json!({
+                "name": "secrets",
+                "mountPath": declared.target,
+                "subPath": secret::declared(at),
+                "readOnly": true,
+            }));
+        }
+        if self.has_logins() {
+            mounts.push(
+                json!({ "name": "logins", "mountPath": "/kaniko/.docker", "readOnly": true }),
+            );
+        }
+        let streamed = self.way == Way::Streamed;
+        if !streamed {
+            mounts.push(json!({ "name": "context", "mountPath": MOUNTED, "readOnly": true }));
+        }
+        let resources = self.options.resources.as_ref().map_or_else(
+            || json!({ "requests": { "cpu": "500m", "memory": "512Mi" } }),
+            |resources| json!(resources),
+        );
+        json!({
+            "name": EXECUTOR,
+            "image": self.options.image,
+            "imagePullPolicy": "IfNotPresent",
+            "args": self.arguments,
+            "stdin": streamed,
+            "stdinOnce": streamed,
+            "resources": resources,
+            "securityContext": {
+                "runAsUser": 0,
+                "runAsGroup": 0,
+                "allowPrivilegeEscalation": false,
+                "capabilities": { "drop": ["ALL"], "add": RIGHTS },
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "volumeMounts": mounts,
+        })
+    }
+
+    fn has_logins(&self) -> bool {
+        self.logins.is_some() || matches!(self.options.logins, Logins::Secret(_))
+    }
+
+    fn volumes(&self) -> Value {
+        // The folder that an executor makes for the context itself is closed to the image's user.
+        let mut volumes = vec![
+            json!({ "name": "lent", "emptyDir": {} }),
+            json!({ "name": "unpacked", "emptyDir": {} }),
+        ];
+        let items: Vec<_> = self
+            .lent
+            .keys()
+            .map(|key| json!({ "key": key, "path": key }))
+            .collect();
+        if !items.is_empty() {
+            // What runs as the image's user reads some of them.
+            volumes.push(json!({
+                "name": "secrets",
+                "secret": { "secretName": self.name, "defaultMode": 0o444, "items": items },
+            }));
+        }
+        if self.has_logins() {
+            let secret = match &self.options.logins {
+                Logins::Secret(name) => name,
+                Logins::Made | Logins::Account => &self.name,
+            };
+            let items = json!([{ "key": LOGINS, "path": "config.json" }]);
+            volumes.push(json!({
+                "name": "logins",
+                "secret": { "secretName": secret, "defaultMode": 0o400, "items": items },
+            }));
+        }
+        if self.way == Way::Mounted {
+            volumes.push(json!({ "name": "context", "configMap": { "name": self.name } }));
+        }
+        json!(volumes)
+    }
+
+    /// The Secret with what the build is lent, where it is lent anything.
+    pub(crate) fn secret(&self, owner: &OwnerReference) -> Option<Secret> {
+        let lent = self.lent.iter();
+        let lent = lent.map(|(name, content)| (name.clone(), content.clone()));
+        let logins = self.logins.iter();
+        let logins = logins.map(|logins| (LOGINS.to_owned(), logins.to_string().into_bytes()));
+        let data: BTreeMap<_, _> = lent
+            .chain(logins)
+            .map(|(name, content)| (name, ByteString(content)))
+            .collect();
+        (!data.is_empty()).then(|| Secret {
+            metadata: self.owned(owner),
+            immutable: Some(true),
+            data: Some(data),
+            ..Secret::default()
+        })
+    }
+
+    /// The `ConfigMap` with the context.
+    pub(crate) fn config_map(&self, owner: &OwnerReference, archive: Vec<u8>) -> ConfigMap {
+        ConfigMap {
+            metadata: self.owned(owner),
+            immutable: Some(true),
+            binary_data: Some(BTreeMap::from([(ARCHIVE.to_owned(), ByteString(archive))])),
+            ..ConfigMap::default()
+        }
+    }
+
+    fn owned(&self, owner: &OwnerReference) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(self.name.clone()),
+            namespace: Some(self.namespace.to_owned()),
+            labels: Some(BTreeMap::from([(
+                MANAGED_BY.0.to_owned(),
+                MANAGED_BY.1.to_owned(),
+            )])),
+            owner_references: Some(vec![owner.clone()]),
+            ..ObjectMeta::default()
+        }
+    }
+}
+
+/// What belongs to a Job says so with this: the cluster removes it with the Job.
+pub(crate) fn owner(job: &Job) -> OwnerReference {
+    OwnerReference {
+        api_version: "batch/v1".to_owned(),
+        kind: "Job".to_owned(),
+        name: job.metadata.name.clone().unwrap_or_default(),
+        uid: job.metadata.uid.clone().unwrap_or_default(),
+        ..OwnerReference::default()
+    }
+}
+
+/// What an executor is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Command<'a> {
+    pub(crate) cx: &'a BuildContext<'a>,
+    pub(crate) options: &'a Options,
+    pub(crate) platform: &'a Platform,
+    pub(crate) way: Way,
+    pub(crate) proxies: &'a [(String, String)],
+    /// Registries that speak plain HTTP.
+    pub(crate) insecure: &'a [String],
+    /// Registries with an authority of their own, each with the name of the secret that it is in.
+    pub(crate) trusted: &'a [(String, String)],
+}
+
+impl Command<'_> {
+    /// The flags, in an order that depends on nothing else.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let Self { cx, options, .. } = self;
+        let mut arguments = vec![
+            format!("--context={}", self.way.context()),
+            "--dockerfile=Dockerfile".to_owned(),
+        ];
+        let mut say = |flag: &str, value: &str| arguments.push(format!("--{flag}={value}"));
+        for reference in imagespec_oci::delivery::references(cx) {
+            say("destination", &reference);
+        }
+        say("digest-file", "/dev/termination-log");
+        say("custom-platform", &self.platform.to_string());
+        say("log-format", "json");
+        say("log-timestamp", "false");
+        say("push-retry", "3");
+        say("image-fs-extract-retry", "2");
+        say("image-download-retry", "2");
+        // Half the memory, for a little time.
+        say("compressed-caching", "false");
+        say("snapshot-mode", "redo");
+        if cx.settings.compression == Some(Compression::Zstd) {
+            say("compression", "zstd");
+        }
+        for (name, value) in &cx.settings.labels {
+            say("label", &format!("{name}={value}"));
+        }
+        for (name, value) in self.proxies {
+            say("build-arg", &format!("{name}={value}"));
+        }
+        for registry in self.insecure {
+            say("insecure-registry", registry);
+        }
+        for (registry, secret) in self.trusted {
+            let file = Path::new(SECRETS).join(secret);
+            say(
+                "registry-certificate",
+                &format!("{registry}={}", file.display()),
+            );
+        }
+        for mirror in &options.registry_mirrors {
+            say("registry-mirror", mirror);
+        }
+        let maps: Vec<_> = options
+            .registry_maps
+            .iter()
+            .map(|(from, to)| format!("{from}={to}"))
+            .collect();
+        if !maps.is_empty() {
+            say("registry-map", &maps.join(";"));
+        }
+        if options.cache && !cx.settings.force {
+            say("cache", "true");
+            let below = format!("{}/cache", cx.destination.repository());
+            say("cache-repo", options.cache_repo.as_ref().unwrap_or(&below));
+            if let Some(ttl) = &options.cache_ttl {
+                say("cache-ttl", ttl);
+            }
+        }
+        arguments.extend(options.flags.iter().cloned());
+        arguments
+    }
+}
+
+/// Logins as Docker's configuration has them, by registry.
+pub(crate) fn logins(found: &BTreeMap<String, Value>) -> Option<Value> {
+    let auths: Map<_, _> = found.clone().into_iter().collect();
+    (!auths.is_empty()).then(|| json!({ "auths": auths }))
+}

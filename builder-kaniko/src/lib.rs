@@ -1,0 +1,19 @@
+//! The `kaniko` builder: a Job in a Kubernetes cluster.
+
+mod backend;
+mod build;
+mod cluster;
+mod context;
+mod follow;
+mod job;
+mod life;
+mod logs;
+mod merge;
+mod options;
+mod prepare;
+mod rights;
+mod said;
+mod send;
+mod state;
+
+pub use backend::{ENTRY, Kaniko};

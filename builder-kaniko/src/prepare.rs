@@ -1,0 +1,220 @@
+//! What a build needs before a cluster is asked for anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use imagespec_core::context::BuildContext;
+use imagespec_core::dockerfile::{Dialect, Instruction, Start};
+use imagespec_core::error::BuildError;
+use imagespec_core::plan::{Base, BuildPlan};
+use imagespec_dockerfile::{Lowered, Site, lower};
+use imagespec_oci::credentials::{Credential, Credentials};
+use imagespec_oci::delivery::{parse, platform};
+use imagespec_oci::{Reference, Registry};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use crate::backend::Kaniko;
+use crate::context::{Archive, unread};
+use crate::job::{self, Command, Order};
+use crate::options::Logins;
+
+/// Where Docker Hub's logins are in Docker's configuration.
+const HUB: &str = "https://index.docker.io/v1/";
+
+/// What is ready.
+pub(crate) struct Prepared<'a> {
+    pub(crate) order: Order<'a>,
+    pub(crate) archive: Archive,
+    /// The Dockerfile's, for people.
+    pub(crate) instructions: Vec<Instruction>,
+}
+
+impl Kaniko {
+    /// Lowers a plan, packs its context, and says what the Job in a namespace is to be.
+    pub(crate) async fn prepare<'a>(
+        &'a self,
+        plan: &BuildPlan,
+        cx: &'a BuildContext<'_>,
+        namespace: &'a str,
+    ) -> Result<Prepared<'a>, BuildError> {
+        let base = base(plan, cx)?;
+        let site = Site {
+            host: &self.host,
+            archive: &self.options.archive,
+            dialect: Dialect::Kaniko,
+        };
+        let lowered = lower(site, plan, cx, Start::Image(&base)).await?;
+        let Lowered {
+            file,
+            tree,
+            doorman,
+            secrets: mut lent,
+            proxies,
+        } = lowered;
+        let (handle, cache) = (Handle::current(), self.host.cache_dir.clone());
+        let packed = tokio::task::spawn_blocking(move || Archive::pack(&tree, &handle, &cache));
+        let packed = with_door(packed, doorman.serve(cx.files)).await;
+        let packed = packed.map_err(std::io::Error::other);
+        let archive = packed
+            .and_then(|packed| packed)
+            .map_err(|error| unread(&error))?;
+        let platform = platform(plan);
+        let registries = self.registries(plan, cx, &base)?;
+        let logins = self.logins(&registries).await?;
+        let trusted = self.trusted(&registries, &mut lent)?;
+        let way = archive.way();
+        let command = Command {
+            cx,
+            options: &self.options,
+            platform: &platform,
+            way,
+            proxies: &proxies,
+            insecure: &self.insecure(&registries)?,
+            trusted: &trusted,
+        };
+        let order = Order {
+            name: job::name(plan, cx, &self.options),
+            namespace,
+            reference: cx.destination.reference(),
+            options: &self.options,
+            arguments: command.arguments(),
+            platform,
+            way,
+            lent,
+            declared: cx.secrets,
+            logins,
+        };
+        Ok(Prepared {
+            order,
+            archive,
+            instructions: file.instructions,
+        })
+    }
+
+    /// The registries that the executor talks to: of the image, of its base, of its layers.
+    fn registries(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+        base: &str,
+    ) -> Result<Vec<Reference>, BuildError> {
+        let mut registries = vec![parse(&cx.destination.reference())?];
+        let base: Result<Reference, _> = base.parse();
+        registries.extend(base);
+        registries.extend(
+            plan.helper_images
+                .values()
+                .filter_map(|image| image.parse().ok()),
+        );
+        let cache = self.options.cache_repo.as_ref();
+        registries.extend(cache.and_then(|cache| cache.parse().ok()));
+        let mut known = BTreeSet::new();
+        registries.retain(|reference: &Reference| known.insert(reference.registry.clone()));
+        Ok(registries)
+    }
+
+    /// This machine's logins at the registries, as Docker's configuration has them.
+    async fn logins(&self, registries: &[Reference]) -> Result<Option<Value>, BuildError> {
+        if self.options.logins != Logins::Made {
+            return Ok(None);
+        }
+        let credentials = Credentials::new(&self.host);
+        let mut found = BTreeMap::new();
+        for Reference {
+            registry,
+            repository,
+            ..
+        } in registries
+        {
+            let credential = credentials
+                .find(registry, repository)
+                .await
+                .map_err(|error| {
+                    BuildError::unavailable(format!(
+                        "the credentials of the registry cannot be had: `{registry}`"
+                    ))
+                    .caused_by(&error)
+                    .hint(format!("log in again: `docker login {registry}`"))
+                })?;
+            let login = match credential {
+                Some(Credential::Basic { username, password }) => {
+                    json!({ "auth": STANDARD.encode(format!("{username}:{}", password.expose())) })
+                }
+                Some(Credential::IdentityToken(token)) => {
+                    json!({ "identitytoken": token.expose() })
+                }
+                Some(Credential::RegistryToken(token)) => {
+                    json!({ "registrytoken": token.expose() })
+                }
+                None => continue,
+            };
+            let name = if registry == "docker.io" {
+                HUB
+            } else {
+                registry.as_str()
+            };
+            found.insert(name.to_owned(), login);
+        }
+        Ok(job::logins(&found))
+    }
+
+    /// The registries that speak plain HTTP.
+    fn insecure(&self, registries: &[Reference]) -> Result<Vec<String>, BuildError> {
+        let mut insecure = Vec::new();
+        for Reference { registry, .. } in registries {
+            if Registry::new(&self.host, registry)?.is_plain() {
+                insecure.push(registry.clone());
+            }
+        }
+        Ok(insecure)
+    }
+
+    /// The registries that this machine trusts by an authority of their own, which is lent.
+    fn trusted(
+        &self,
+        registries: &[Reference],
+        secrets: &mut BTreeMap<String, Vec<u8>>,
+    ) -> Result<Vec<(String, String)>, BuildError> {
+        let mut trusted = Vec::new();
+        for (at, Reference { registry, .. }) in registries.iter().enumerate() {
+            let settings = self.host.registries.get(registry);
+            let Some(file) = settings.and_then(|settings| settings.ca.as_ref()) else {
+                continue;
+            };
+            let content = fs_err::read(file).map_err(|error| {
+                BuildError::input(format!("cannot read the authority of `{registry}`"))
+                    .field("registries")
+                    .caused_by(&error)
+            })?;
+            let name = format!("imagespec-registry-{at}.pem");
+            secrets.insert(name.clone(), content);
+            trusted.push((registry.clone(), name));
+        }
+        Ok(trusted)
+    }
+}
+
+/// What the image starts from.
+fn base(plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<String, BuildError> {
+    if let Base::Reference { reference } = &plan.base {
+        return Ok(reference.clone());
+    }
+    let base = cx.base.ok_or_else(|| {
+        BuildError::failed("the image starts from nothing that is there").field("base_image")
+    })?;
+    // A tag may come to mean another image; what was pushed just now does not change.
+    let digest = base.digest.map(|digest| format!("@{digest}"));
+    Ok(format!("{}{}", base.reference, digest.unwrap_or_default()))
+}
+
+/// The result of something that asks at a door, which is served meanwhile.
+async fn with_door<T>(asks: impl Future<Output = T>, serves: impl Future<Output = ()>) -> T {
+    tokio::pin!(asks, serves);
+    tokio::select! {
+        asked = &mut asks => asked,
+        () = &mut serves => asks.await,
+    }
+}

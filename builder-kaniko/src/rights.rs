@@ -1,0 +1,122 @@
+//! What a person must be allowed to do in a namespace, asked of the cluster itself.
+
+use std::fmt::Write as _;
+
+use imagespec_core::error::BuildError;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::Api;
+use kube::api::PostParams;
+
+use crate::cluster::Cluster;
+use crate::options::Options;
+
+/// One right: a group, a resource with its subresource, and the verbs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Right {
+    group: &'static str,
+    resource: &'static str,
+    verbs: Vec<&'static str>,
+}
+
+/// All that a build needs. Attaching needs `get` for web sockets and `create` for what came before them.
+const NEEDED: [(&str, &str, &[&str]); 7] = [
+    (
+        "batch",
+        "jobs",
+        &["create", "get", "list", "watch", "patch", "delete"],
+    ),
+    ("", "pods", &["get", "list", "watch"]),
+    ("", "pods/log", &["get"]),
+    ("", "pods/attach", &["get", "create"]),
+    ("", "secrets", &["create", "delete"]),
+    ("", "configmaps", &["create", "delete"]),
+    ("", "events", &["list"]),
+];
+
+/// The rights that are missing.
+pub(crate) async fn missing(cluster: &Cluster, _: &Options) -> Result<Vec<Right>, BuildError> {
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
+    let mut missing = Vec::new();
+    for (group, resource, verbs) in NEEDED {
+        let mut lacks = Vec::new();
+        for verb in verbs {
+            let (name, part) = resource.split_once('/').unwrap_or((resource, ""));
+            let review = SelfSubjectAccessReview {
+                spec: SelfSubjectAccessReviewSpec {
+                    resource_attributes: Some(ResourceAttributes {
+                        namespace: Some(cluster.namespace.clone()),
+                        group: Some(group.to_owned()),
+                        resource: Some(name.to_owned()),
+                        subresource: Some(part.to_owned()),
+                        verb: Some((*verb).to_owned()),
+                        ..ResourceAttributes::default()
+                    }),
+                    ..SelfSubjectAccessReviewSpec::default()
+                },
+                ..SelfSubjectAccessReview::default()
+            };
+            let asked = || async { reviews.create(&PostParams::default(), &review).await };
+            let answer = cluster.ask("ask for rights", asked).await?;
+            if !answer.status.is_some_and(|status| status.allowed) {
+                lacks.push(*verb);
+            }
+        }
+        if !lacks.is_empty() {
+            missing.push(Right {
+                group,
+                resource,
+                verbs: lacks,
+            });
+        }
+    }
+    Ok(missing)
+}
+
+/// Rights in one line.
+pub(crate) fn listed(rights: &[Right]) -> String {
+    let listed: Vec<_> = rights
+        .iter()
+        .map(|right| format!("{} {}", right.verbs.join(" and "), right.resource))
+        .collect();
+    listed.join(", ")
+}
+
+/// A Role with these rights.
+pub(crate) fn role(namespace: &str, rights: &[Right]) -> String {
+    let mut role = format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: imagespec\n  namespace: {namespace}\nrules:\n"
+    );
+    for Right {
+        group,
+        resource,
+        verbs,
+    } in rights
+    {
+        let verbs = verbs.join(", ");
+        let _ = writeln!(
+            role,
+            "- apiGroups: [\"{group}\"]\n  resources: [\"{resource}\"]\n  verbs: [{verbs}]"
+        );
+    }
+    role
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_says_what_is_missing() {
+        let rights = [Right {
+            group: "batch",
+            resource: "jobs",
+            verbs: vec!["create", "watch"],
+        }];
+        let expected = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: imagespec\n  namespace: team\n\
+                        rules:\n- apiGroups: [\"batch\"]\n  resources: [\"jobs\"]\n  verbs: [create, watch]\n";
+        assert_eq!(role("team", &rights), expected);
+        assert_eq!(listed(&rights), "create and watch jobs");
+    }
+}

@@ -1,0 +1,12 @@
+//! A plan as a Dockerfile with its context: what builders share that leave the work to an engine, a daemon or a
+//! cluster.
+
+mod failure;
+mod lower;
+mod tree;
+mod written;
+
+pub use failure::failure;
+pub use lower::{Lowered, Site, lower};
+pub use tree::{DOCKERFILE, Doorman, File, Node, Tree};
+pub use written::{Base, print, write};
