@@ -287,7 +287,7 @@ impl Order<'_> {
     }
 
     /// The Secret with what the build is lent, where it is lent anything.
-    pub(crate) fn secret(&self, owner: &OwnerReference) -> Option<Secret> {
+    pub(crate) fn secret(&self, owner: Option<&OwnerReference>) -> Option<Secret> {
         let lent = self.lent.iter();
         let lent = lent.map(|(name, content)| (name.clone(), content.clone()));
         let logins = self.logins.iter();
@@ -305,7 +305,7 @@ impl Order<'_> {
     }
 
     /// The `ConfigMap` with the context.
-    pub(crate) fn config_map(&self, owner: &OwnerReference, archive: Vec<u8>) -> ConfigMap {
+    pub(crate) fn config_map(&self, owner: Option<&OwnerReference>, archive: Vec<u8>) -> ConfigMap {
         ConfigMap {
             metadata: self.owned(owner),
             immutable: Some(true),
@@ -314,7 +314,7 @@ impl Order<'_> {
         }
     }
 
-    fn owned(&self, owner: &OwnerReference) -> ObjectMeta {
+    fn owned(&self, owner: Option<&OwnerReference>) -> ObjectMeta {
         ObjectMeta {
             name: Some(self.name.clone()),
             namespace: Some(self.namespace.to_owned()),
@@ -322,7 +322,7 @@ impl Order<'_> {
                 MANAGED_BY.0.to_owned(),
                 MANAGED_BY.1.to_owned(),
             )])),
-            owner_references: Some(vec![owner.clone()]),
+            owner_references: owner.map(|owner| vec![owner.clone()]),
             ..ObjectMeta::default()
         }
     }

@@ -11,9 +11,13 @@ mod logs;
 mod merge;
 mod options;
 mod prepare;
+mod printed;
+mod prune;
 mod rights;
 mod said;
 mod send;
 mod state;
 
 pub use backend::{ENTRY, Kaniko};
+pub use printed::manifests;
+pub use prune::prune;

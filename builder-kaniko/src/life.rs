@@ -79,13 +79,13 @@ impl Cluster {
     async fn furnish(&self, prepared: &Prepared<'_>, job: &Job) -> Result<(), BuildError> {
         let order = &prepared.order;
         let owner = job::owner(job);
-        if let Some(secret) = order.secret(&owner) {
+        if let Some(secret) = order.secret(Some(&owner)) {
             let secrets = self.api::<Secret>();
             self.ask("create Secrets", || put(&secrets, &secret))
                 .await?;
         }
         if order.way == Way::Mounted {
-            let map = order.config_map(&owner, prepared.archive.bytes()?);
+            let map = order.config_map(Some(&owner), prepared.archive.bytes()?);
             let maps = self.api::<ConfigMap>();
             self.ask("create ConfigMaps", || put(&maps, &map)).await?;
         }

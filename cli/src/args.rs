@@ -86,6 +86,9 @@ pub(crate) enum Command {
     },
     /// Check what building needs, and say how to mend it
     Doctor {
+        /// A builder that has to work, too
+        #[arg(long, value_name = "NAME")]
+        builder: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -100,6 +103,11 @@ pub(crate) enum Command {
     Cache {
         #[command(subcommand)]
         command: CacheCommand,
+    },
+    /// Look after the cluster in which builder `kaniko` builds
+    Kaniko {
+        #[command(subcommand)]
+        command: KanikoCommand,
     },
     /// Print the JSON Schema of imagespec.toml
     Schema {
@@ -147,6 +155,16 @@ pub(crate) enum CacheCommand {
         /// Remove the longest unused of them until so many gigabytes are left
         #[arg(long, value_name = "GB", conflicts_with = "all")]
         max_size: Option<u32>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KanikoCommand {
+    /// Remove Jobs that ended or that nobody lets begin, and what belongs to them
+    Prune {
+        /// Also remove those that are under way
+        #[arg(long)]
+        all: bool,
     },
 }
 

@@ -16,7 +16,7 @@ struct Need {
     tests: &'static str,
 }
 
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 21] = [
     Need {
         check: || on_path("git"),
         name: "git",
@@ -50,6 +50,30 @@ const NEEDS: [Need; 17] = [
         name: "libseccomp",
         package: "libseccomp-dev",
         tests: "a current engine",
+    },
+    Need {
+        check: || on_path("etcd"),
+        name: "etcd",
+        package: "etcd-server",
+        tests: "builds in a cluster",
+    },
+    Need {
+        check: || on_path("containerd"),
+        name: "containerd",
+        package: "containerd",
+        tests: "builds in a cluster",
+    },
+    Need {
+        check: || std::path::Path::new("/usr/lib/cni/ptp").exists(),
+        name: "plugins for container networks",
+        package: "containernetworking-plugins",
+        tests: "builds in a cluster",
+    },
+    Need {
+        check: || on_path("ip"),
+        name: "ip",
+        package: "iproute2",
+        tests: "builds in a cluster",
     },
     Need {
         check: || on_path("curl"),

@@ -46,6 +46,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
     };
     let engine = found(&[tools::MOBY, tools::RUNC]);
     let buildkit = found(&[tools::BUILDKIT]);
+    let kubernetes = found(&[tools::KUBERNETES, tools::KANIKO]);
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = uv
         .parent()
@@ -64,6 +65,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
             .env("PATH", &path)
             .env("IMAGESPEC_TEST_ENGINE", &engine)
             .env("IMAGESPEC_TEST_BUILDKIT", &buildkit)
+            .env("IMAGESPEC_TEST_KUBERNETES", &kubernetes)
             .env("IMAGESPEC_TEST_SEED", seed.to_string())
             .args(&arguments.filter);
         if cargo.run().is_err() {

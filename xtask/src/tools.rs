@@ -1,6 +1,6 @@
 //! Programs of others that tasks use, installed below Cargo's target folder where the machine has none.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::command::{Program, on_path};
 use crate::error::Error;
@@ -61,6 +61,8 @@ pub(crate) struct Module {
     commands: &'static [&'static str],
     /// Whether C is compiled too, and with which tags.
     c: Option<&'static str>,
+    /// The version of modules that it has in its own repository and names by their folders there.
+    staging: Option<&'static str>,
 }
 
 /// `BuildKit`'s daemon and its client.
@@ -70,6 +72,7 @@ pub(crate) const BUILDKIT: Module = Module {
     version: "v0.34.2",
     commands: &["./cmd/buildkitd", "./cmd/buildctl"],
     c: None,
+    staging: None,
 };
 
 /// Kaniko's executor, as it is kept up.
@@ -79,6 +82,7 @@ pub(crate) const KANIKO: Module = Module {
     version: "v1.25.5",
     commands: &["./cmd/executor"],
     c: None,
+    staging: None,
 };
 
 /// Docker's engine as it is today, which Debian does not have.
@@ -88,6 +92,7 @@ pub(crate) const MOBY: Module = Module {
     version: "v2.0.0-beta.24",
     commands: &["./cmd/dockerd", "./cmd/docker-proxy"],
     c: None,
+    staging: None,
 };
 
 /// What runs that engine's containers: Debian's is too old for it.
@@ -97,6 +102,23 @@ pub(crate) const RUNC: Module = Module {
     version: "v1.4.0",
     commands: &["."],
     c: Some("seccomp"),
+    staging: None,
+};
+
+/// The programs of a Kubernetes cluster.
+pub(crate) const KUBERNETES: Module = Module {
+    name: "kubernetes",
+    path: "k8s.io/kubernetes",
+    version: "v1.36.3",
+    commands: &[
+        "k8s.io/kubernetes/cmd/kube-apiserver",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kube-scheduler",
+        "k8s.io/kubernetes/cmd/kubectl",
+        "k8s.io/kubernetes/cmd/kubelet",
+    ],
+    c: None,
+    staging: Some("v0.36.3"),
 };
 
 impl Module {
@@ -121,20 +143,41 @@ impl Module {
         };
         go(&["mod", "download", &format!("{}@{version}", self.path)]).run()?;
         // `go install` takes no module that replaces others, and this may be one.
-        let source = cache.join(format!("{}@{version}", self.path));
+        let mut source = cache.join(format!("{}@{version}", self.path));
         let partial = folder.with_extension("partial");
         fs_err::create_dir_all(&partial)?;
-        let build = go(&[
-            "build",
-            "-mod=mod",
-            "-tags",
-            self.c.unwrap_or_default(),
-            "-o",
-        ]);
+        if let Some(staging) = self.staging {
+            let own = workspace.tools().join(format!("{name}-module"));
+            self.stage(staging, &source, &own)?;
+            source = own;
+        }
+        let told = format!("-X k8s.io/component-base/version.gitVersion={version}");
+        let flags = self.staging.map(|_| told).unwrap_or_default();
+        let build = go(&["build", "-mod=mod", "-ldflags", &flags]);
+        let build = build.args(["-tags", self.c.unwrap_or_default(), "-o"]);
         let build = build.arg(&partial).args(self.commands);
         build.folder(&source).run()?;
         fs_err::rename(&partial, &folder)?;
         Ok(folder)
+    }
+}
+
+impl Module {
+    /// Writes a module that needs this one, with what it names by folders named by versions.
+    fn stage(self, staging: &str, source: &Path, own: &Path) -> Result<(), Error> {
+        fs_err::create_dir_all(own)?;
+        let mut lines: Vec<_> = fs_err::read_to_string(source.join("go.mod"))?
+            .lines()
+            .map(|line| match line.split_once("=> ./staging/src/") {
+                Some((before, name)) => format!("{before}=> {name} {staging}"),
+                None if line.starts_with("module ") => "module programs".to_owned(),
+                None => line.to_owned(),
+            })
+            .collect();
+        lines.push(format!("require {} {}\n", self.path, self.version));
+        fs_err::write(own.join("go.mod"), lines.join("\n"))?;
+        fs_err::copy(source.join("go.sum"), own.join("go.sum"))?;
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! What building needs: what `native` does, and the builders that the active deployment has options for.
 
+use std::collections::BTreeSet;
+
 use imagespec_builder_native::{Finding, State, examine};
 use imagespec_core::builder::Availability;
 use imagespec_core::error::{BuildError, ErrorKind};
@@ -10,9 +12,13 @@ use super::{Context, builders};
 use crate::report::{print, print_json};
 
 /// Prints a line a finding, and one a fix. Exit code 3 says that something needed does not work.
-pub(super) async fn doctor(cx: &Context, json: bool) -> Result<u8, BuildError> {
+pub(super) async fn doctor(
+    cx: &Context,
+    builder: Option<&str>,
+    json: bool,
+) -> Result<u8, BuildError> {
     let mut findings = examine(&cx.host, &cx.project.places()).await;
-    findings.extend(set_up(cx).await?);
+    findings.extend(set_up(cx, builder).await?);
     let works = findings
         .iter()
         .all(|finding| finding.state != State::Broken);
@@ -30,12 +36,17 @@ pub(super) async fn doctor(cx: &Context, json: bool) -> Result<u8, BuildError> {
     })
 }
 
-/// The builders that the active deployment has options for.
-async fn set_up(cx: &Context) -> Result<Vec<Finding>, BuildError> {
+/// The builders that the active deployment has options for, and the one that has to work.
+async fn set_up(cx: &Context, needed: Option<&str>) -> Result<Vec<Finding>, BuildError> {
     let registry = Registry::linked()?;
     let options = builders::options(cx)?;
+    let needed = match needed {
+        Some(name) => Some(crate::builders::find(&registry, &cx.host, name)?.name),
+        None => None,
+    };
+    let names: BTreeSet<&str> = options.keys().map(String::as_str).chain(needed).collect();
     let mut findings = Vec::new();
-    for name in options.keys() {
+    for name in names {
         let availability = match crate::builders::find(&registry, &cx.host, name) {
             Ok(entry) => builders::look(cx, entry, &options).await.availability,
             Err(error) => Availability::Missing {
@@ -45,7 +56,14 @@ async fn set_up(cx: &Context) -> Result<Vec<Finding>, BuildError> {
         };
         let (state, detail, fixes) = match availability {
             Availability::Ready { detail } => (State::Fine, detail, Vec::new()),
-            Availability::Missing { reason, hint } => (State::Absent, reason, vec![hint]),
+            Availability::Missing { reason, hint } => {
+                let state = if needed == Some(name) {
+                    State::Broken
+                } else {
+                    State::Absent
+                };
+                (state, reason, vec![hint])
+            }
         };
         findings.push(Finding {
             name: format!("builder {name}"),
@@ -66,7 +84,7 @@ fn text(finding: &Finding) -> String {
     let mut text = format!("{state:<7} {}: {}", finding.name, finding.detail);
     for fix in &finding.fixes {
         text.push_str("\n        fix: ");
-        text.push_str(fix);
+        text.push_str(&fix.replace('\n', "\n        "));
     }
     text
 }

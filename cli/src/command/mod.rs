@@ -6,6 +6,7 @@ mod dockerfile;
 mod doctor;
 mod exec;
 mod jobs;
+mod kaniko;
 mod plan;
 mod reference;
 mod resolve;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, KanikoCommand};
 use crate::env::{self, Variable};
 use crate::host;
 use crate::load::Project;
@@ -85,7 +86,12 @@ pub(crate) fn run(cli: Cli) -> Result<u8, BuildError> {
             command,
         } => block_on(exec::exec(&context()?, build, target, command)),
         Command::Builders { json } => block_on(builders::builders(&context()?, json)),
-        Command::Doctor { json } => block_on(doctor::doctor(&context()?, json)),
+        Command::Doctor { builder, json } => {
+            block_on(doctor::doctor(&context()?, builder.as_deref(), json))
+        }
+        Command::Kaniko {
+            command: KanikoCommand::Prune { all },
+        } => block_on(kaniko::prune(&context()?, all)),
         Command::Images { json } => store::images(&context()?, json),
         Command::Cache { command } => store::cache(&context()?, &command),
         Command::Reference => reference::reference(),

@@ -8,7 +8,7 @@ use imagespec_core::registry::Registry;
 use serde_json::json;
 
 use super::resolve::{ResolvedTarget, resolve_targets};
-use super::{Context, dockerfile};
+use super::{Context, dockerfile, kaniko};
 use crate::args::{Dialect, PlanFormat, Select};
 use crate::builders;
 use crate::report::{print, print_json};
@@ -27,21 +27,21 @@ pub(super) async fn plan(
     dialect: Option<Dialect>,
     write: Option<&Path>,
 ) -> Result<u8, BuildError> {
-    if format == PlanFormat::Job {
-        let message = "this version writes no Kubernetes job: `--format job`";
-        return Err(BuildError::input(message).hint("`--format json` shows the whole plan"));
-    }
     // Only a Dockerfile is written.
     let is_dockerfile = format == PlanFormat::Dockerfile || write.is_some();
     if dialect.is_some() && !is_dockerfile {
         let message = "`--dialect` says whom a Dockerfile is for";
         return Err(BuildError::input(message).hint("add `--format dockerfile`"));
     }
-    if write.is_some() && format == PlanFormat::Json {
-        let message = "`--write` writes a Dockerfile, and `--format json` shows the plan";
-        return Err(BuildError::input(message).hint("leave one of them out"));
+    if write.is_some() && matches!(format, PlanFormat::Json | PlanFormat::Job) {
+        let message = "`--write` writes a Dockerfile, and other formats are printed";
+        return Err(BuildError::input(message).hint("leave `--write` or `--format` out"));
     }
     let targets = resolve_targets(cx, &select.targets, &select.resolve, &[])?;
+    if format == PlanFormat::Job {
+        kaniko::plan(cx, &targets).await?;
+        return Ok(0);
+    }
     if is_dockerfile {
         dockerfile::plan(cx, &targets, dialect, write).await?;
         return Ok(0);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use imagespec_testkit::contract::{CORPUS, Case, QUESTIONS};
 use serde_json::Value;
 
+use crate::cluster::Cluster;
 use crate::daemon::Daemon;
 use crate::docker::HOST;
 use crate::engine::{Engine, Release, with_every_engine};
@@ -65,6 +66,24 @@ fn differences(one: &Value, other: &Value, path: &str) -> Vec<String> {
     }
 }
 
+/// Builds in a cluster, and takes what is in its registry into the engine.
+fn by_kaniko(place: &mut Place, engine: &Engine, cluster: &Cluster) -> String {
+    place.set("KUBECONFIG", &cluster.kubeconfig());
+    let registry = format!("{}/contract", cluster.registry.address);
+    let mut arguments = vec!["--force", "--builder", "kaniko", "--registry", &registry];
+    let options = cluster.options();
+    for option in &options {
+        arguments.extend(["--option", option]);
+    }
+    let built = place.builds(&arguments);
+    assert_eq!(built["builder"], "kaniko");
+    let name = built["reference"].as_str().expect("a name");
+    let pulled = engine.client().args(["pull", "--quiet", name]).output();
+    let pulled = pulled.expect("docker");
+    assert!(pulled.status.success(), "{pulled:?}");
+    name.to_owned()
+}
+
 with_every_engine!(every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it);
 
 fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it(engine: &Engine) {
@@ -77,15 +96,24 @@ fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it(engine: &
     if let Some(at) = &at {
         builders.push(("default", [network, &["--option", at]].concat()));
     }
+    let cluster = is_oldest.then(Cluster::shared).flatten();
     let mut wrong = Vec::new();
     for case in CORPUS {
-        let place = place(engine, case);
+        let mut place = place(engine, case);
         let mut all = Vec::new();
         for (builder, options) in &builders {
             let arguments = ["--force", "--builder", builder, "--output", "docker"];
             let built = place.builds(&[&arguments[..], options].concat());
             assert_eq!(built["builder"], *builder, "{}", case.name);
             let image = answers(engine, built["reference"].as_str().expect("a name"));
+            all.push(image);
+        }
+        let mut names = builders.clone();
+        if let Some(cluster) = &cluster {
+            all.push(answers(engine, &by_kaniko(&mut place, engine, cluster)));
+            names.push(("kaniko", Vec::new()));
+        }
+        for (image, (builder, options)) in all.iter().zip(&names) {
             for nothing in ["lent", "tools", "audit"] {
                 let none = image[nothing].as_array().is_some_and(Vec::is_empty);
                 let said = &image[nothing];
@@ -97,9 +125,8 @@ fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it(engine: &
             }
             assert_eq!(image["user"][0], 1000, "{} by {builder}", case.name);
             assert_eq!(image["authorities"], true, "{} by {builder}", case.name);
-            all.push(image);
         }
-        for (other, (builder, options)) in all[1..].iter().zip(&builders[1..]) {
+        for (other, (builder, options)) in all[1..].iter().zip(&names[1..]) {
             for difference in differences(&all[0], other, "") {
                 wrong.push(format!(
                     "{} by {builder} {options:?}: {difference}",

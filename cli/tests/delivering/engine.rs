@@ -156,7 +156,7 @@ impl Engine {
 }
 
 /// What an engine leaves mounted below its folder.
-struct Mounts(PathBuf);
+pub(crate) struct Mounts(pub(crate) PathBuf);
 
 impl Drop for Mounts {
     fn drop(&mut self) {

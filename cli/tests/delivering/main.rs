@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod bases;
+mod cluster;
 mod consumers;
 mod contract;
 mod daemon;
@@ -12,6 +13,7 @@ mod engine;
 mod external;
 mod flytekit;
 mod forms;
+mod kaniko;
 mod logins;
 mod names;
 mod place;

@@ -349,7 +349,11 @@ impl Writer<'_> {
                 mounts.cache("apt", "/var/cache/apt", 0);
                 String::new()
             }
-            Dialect::Kaniko => format!(" -o=Dir::Cache={LENT}/apt-cache"),
+            Dialect::Kaniko => {
+                let cache = format!("{LENT}/apt-cache");
+                mounts.folder(&format!("{cache}/archives/partial"));
+                format!(" -o=Dir::Cache={cache}")
+            }
         };
         let names: Vec<_> = packages.iter().map(|name| shell(name)).collect();
         self.line(&format!(

@@ -68,6 +68,11 @@ impl Mounts {
         ));
     }
 
+    /// Makes a folder where there are no mounts: what is in it is in no layer, and does not outlive the build.
+    pub(super) fn folder(&mut self, target: &str) {
+        self.links.push(format!("mkdir -p {}; ", shell(target)));
+    }
+
     /// Something that the command reads and the instruction does not name.
     pub(super) fn depend_on(&mut self, content: &[u8]) {
         let depends = self.depends.get_or_insert_with(|| Framed::new("run"));

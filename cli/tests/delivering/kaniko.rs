@@ -1,0 +1,335 @@
+//! The builder `kaniko` with a real cluster.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::docker::{PASSWORD, WHOLE, interrupt, sleeping, until, write_sources};
+use crate::place::{Place, has};
+
+/// A namespace of the shared cluster, if this machine has what that takes.
+fn namespace(name: &str) -> Option<Arc<Cluster>> {
+    if !has("uv") || !has("curl") {
+        return None;
+    }
+    let cluster = Cluster::shared()?;
+    cluster.namespace(name, &json!({}));
+    Some(cluster)
+}
+
+/// A build that runs, and what it says.
+fn begun(place: &Place, arguments: &[&str]) -> Child {
+    let mut command = place.command(&[&["build", "--progress", "plain"], arguments].concat());
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the command")
+}
+
+/// The exit code of a build that ran, and all that it said.
+fn ended(child: Child) -> (Option<i32>, String, String) {
+    let output = child.wait_with_output().expect("an end");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("a text");
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn a_build_leaves_an_image_and_nothing_else() {
+    let Some(cluster) = namespace("whole") else {
+        return;
+    };
+    let images = format!("{WHOLE}\n[images.small]\nenv = {{ A = \"b\" }}\ncopy = [\"src\"]\n");
+    let place = cluster.place(&images, "whole", "");
+    write_sources(&place);
+
+    let built = place.builds(&["app", "--tag", "v1", "--label", "team=ml"]);
+    assert_eq!(
+        (&built["builder"], &built["built"]),
+        (&"kaniko".into(), &true.into())
+    );
+    let digest = built["digest"].as_str().expect("a digest");
+    assert_eq!(cluster.registry.digest("whole/app", "v1"), digest);
+    until("nothing is left", || cluster.left("whole").is_empty());
+    let found = place.builds(&["app", "--tag", "v2"]);
+    assert_eq!(
+        (&found["built"], &found["digest"]),
+        (&false.into(), &built["digest"])
+    );
+    assert_eq!(cluster.registry.digest("whole/app", "v2"), digest);
+
+    // What is small goes without a stream; an output elsewhere is pulled back.
+    let (code, _, said) = ended(begun(&place, &["small", "--output", "oci:layout"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        !said.contains("send the context") && said.contains("pull from"),
+        "{said}"
+    );
+
+    // What is secret is in no layer.
+    let tar = ["app", "--output", "tar:image.tar", "--force"];
+    assert_eq!(place.builds(&tar)["builder"], "kaniko");
+    let tar = fs_err::read(place.path("project/image.tar")).expect("an archive");
+    assert_eq!(memchr::memmem::find(&tar, PASSWORD.as_bytes()), None);
+    until("nothing is left", || cluster.left("whole").is_empty());
+
+    let (code, said) = place.fails(&["build", "app", "--output", "docker"]);
+    assert_eq!(code, Some(2), "{said}");
+    let refused = "builder `kaniko` does not support `output`";
+    assert!(said.contains(refused), "{said}");
+}
+
+#[test]
+fn what_fails_is_told_by_its_field() {
+    let Some(cluster) = namespace("failing") else {
+        return;
+    };
+    let images = "[images.broken]\ncommands = [\"true\", \"echo so it is >&2; exit 3\"]\n\
+                  [images.wrong]\npackages = [\"no-such-package-at-all-here\"]\n\
+                  [images.fat]\ncommands = [\"python3 -c 'x = bytearray(900 << 20)'\"]\n\
+                  [images.slow]\ncommands = [\"sleep 293\"]\n";
+    let place = cluster.place(images, "failing", "");
+    let fails = |image: &str, options: &[&str], code: i32, expected: &[&str]| {
+        let options = options.iter().flat_map(|option| ["--option", option]);
+        let arguments: Vec<_> = ["build", image].into_iter().chain(options).collect();
+        let (found, said) = place.fails(&arguments);
+        assert_eq!(found, Some(code), "{said}");
+        for expected in expected {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+    };
+    fails(
+        "broken",
+        &[],
+        1,
+        &[
+            "because of `commands`",
+            "cannot run `echo so it is >&2; exit 3`: it ended with code 3",
+            "caused by: so it is",
+        ],
+    );
+    fails(
+        "wrong",
+        &[],
+        1,
+        &["because of `packages`", "no-such-package-at-all-here"],
+    );
+    let limit = r#"resources={"limits":{"memory":"300Mi"}}"#;
+    fails(
+        "fat",
+        &[limit],
+        1,
+        &[
+            "more memory than it may: 300Mi",
+            "raise `memory` under `limits`",
+        ],
+    );
+    fails(
+        "slow",
+        &["deadline=12s"],
+        1,
+        &["took longer than it may", "raise option `deadline`"],
+    );
+    let none = format!("image={}/none:1", cluster.registry.address);
+    fails(
+        "broken",
+        &[&none],
+        3,
+        &["cannot pull the executor's image", "not found"],
+    );
+    fails(
+        "broken",
+        &["registry_secret=nowhere"],
+        3,
+        &["does not have what the executor mounts", "nowhere"],
+    );
+    fails(
+        "broken",
+        &["namespace=nowhere"],
+        3,
+        &["not there", "option `namespace`"],
+    );
+    fails(
+        "broken",
+        &["context=other"],
+        3,
+        &["other", "option `context`"],
+    );
+    until("nothing is left", || cluster.left("failing").is_empty());
+
+    // A failed Job stays where somebody wants to read it, without its secrets.
+    fails(
+        "broken",
+        &["keep_failed=true"],
+        1,
+        &["it ended with code 3"],
+    );
+    let left = cluster.left("failing");
+    assert_eq!(left.len(), 2, "{left:?}");
+    cluster.says(&["delete", "jobs", "--all", "--namespace", "failing"]);
+}
+
+#[test]
+fn a_cluster_that_does_not_want_says_why() {
+    let Some(cluster) = namespace("refusing") else {
+        return;
+    };
+    let images = "[images.app]\nenv = { A = \"b\" }\n";
+    let place = cluster.place(images, "refusing", "");
+
+    // Who may do too little is told what is missing.
+    let rules =
+        json!([{ "apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list"] }]);
+    let mut poor = cluster.place(images, "refusing", "");
+    poor.set(
+        "KUBECONFIG",
+        &cluster.account("refusing", &rules).display().to_string(),
+    );
+    let (code, said) = poor.fails(&["build", "app"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("not allowed in namespace `refusing`") && said.contains("kind: Role"),
+        "{said}"
+    );
+    let doctor = poor.run(&["doctor", "--builder", "kaniko"]);
+    assert_eq!(doctor.status.code(), Some(3));
+    let told = String::from_utf8(doctor.stdout).expect("a text");
+    assert!(
+        told.contains("verbs: [create, watch, patch, delete]"),
+        "{told}"
+    );
+    // With the Role that it prints it is enough.
+    let lines = told
+        .lines()
+        .map(|line| line.strip_prefix("        ").unwrap_or(line));
+    let role: Vec<_> = lines
+        .skip_while(|line| !line.starts_with("apiVersion"))
+        .take_while(|line| !line.starts_with("ok ") && !line.starts_with("absent "))
+        .collect();
+    let file = poor.path("role.yaml");
+    fs_err::write(&file, role.join("\n")).expect("a file");
+    let file = file.display().to_string();
+    cluster.says(&["apply", "--filename", &file]);
+    let account = "--serviceaccount=refusing:builder";
+    cluster.says(&[
+        "create",
+        "rolebinding",
+        "more",
+        "--role=imagespec",
+        account,
+        "--namespace",
+        "refusing",
+    ]);
+    until("the rights are there", || {
+        poor.run(&["doctor", "--builder", "kaniko"])
+            .status
+            .success()
+    });
+    assert_eq!(poor.builds(&["app"])["builder"], "kaniko");
+
+    // A quota is waited for, and told of.
+    let quota = |pods: &str| {
+        cluster.apply(&json!({
+            "apiVersion": "v1", "kind": "ResourceQuota",
+            "metadata": { "name": "few", "namespace": "refusing" },
+            "spec": { "hard": { "pods": pods } },
+        }));
+    };
+    quota("0");
+    let mut child = begun(&place, &["app", "--force"]);
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let told = lines.find(|line| line.as_ref().expect("a line").contains("quota"));
+    assert!(told.is_some());
+    quota("5");
+    let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+    let code = child.wait().expect("an end").code();
+    assert_eq!(code, Some(0), "{:?}", rest.join());
+
+    // An executor that runs commands as root is not for a restricted namespace.
+    cluster.namespace(
+        "restricted",
+        &json!({ "pod-security.kubernetes.io/enforce": "restricted" }),
+    );
+    let place = cluster.place(images, "restricted", "");
+    let (code, said) = place.fails(&["build", "app"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("Pod Security does not let the executor run"),
+        "{said}"
+    );
+    until("nothing is left", || cluster.left("restricted").is_empty());
+}
+
+#[test]
+fn clients_share_one_build_and_outlive_each_other() {
+    let Some(cluster) = namespace("shared") else {
+        return;
+    };
+    let images = "[images.two]\ncommands = [\"echo begun; sleep 4.25\"]\n\
+                  [images.left]\ncommands = [\"echo begun; sleep 6.25\"]\n\
+                  [images.stopped]\ncommands = [\"echo begun; sleep 292\"]\n";
+    let place = cluster.place(images, "shared", "");
+    let both = [begun(&place, &["two"]), begun(&place, &["two"])].map(ended);
+    let names: Vec<_> = both.iter().map(|(_, name, _)| name.clone()).collect();
+    assert!(both.iter().all(|(code, ..)| *code == Some(0)), "{both:?}");
+    assert_eq!(names[0], names[1]);
+    let joined = both
+        .iter()
+        .filter(|(.., said)| said.contains("joins the build"));
+    assert_eq!(joined.count(), 1, "{both:?}");
+
+    // A client that is killed leaves its build to the next.
+    let mut first = begun(&place, &["left"]);
+    until("the command runs", || sleeping("sleep 6.25") == 1);
+    first.kill().expect("killed");
+    first.wait().expect("an end");
+    let (code, name, said) = ended(begun(&place, &["left"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("joins the build") && name.contains("shared/left"),
+        "{said}"
+    );
+
+    // Who interrupts stops what runs in the cluster, and cleans up.
+    interrupt(&place, &["stopped"], "sleep 292");
+    assert_eq!(sleeping("sleep 292"), 0);
+    until("nothing is left", || cluster.left("shared").is_empty());
+}
+
+#[test]
+fn a_job_for_others_is_printed() {
+    let Some(cluster) = namespace("printed") else {
+        return;
+    };
+    let base = cluster
+        .place("[images.base]\n", "printed", "")
+        .says(&["build", "base"]);
+    let images = format!("[images.app]\nbase_image = \"{base}\"\nenv = {{ A = \"b\" }}\n");
+    let place = cluster.place(&images, "printed", "");
+    let text = place.says(&["plan", "app", "--format", "job"]);
+    let mut list: Value = serde_json::from_str(&text).expect("JSON");
+    let items = list["items"].as_array_mut().expect("items");
+    let kinds: Vec<_> = items.iter().map(|item| item["kind"].clone()).collect();
+    assert_eq!(kinds, ["Secret", "ConfigMap", "Job"]);
+    cluster.apply(&list);
+    let name = place.says(&["tag", "app"]);
+    let (repository, tag) = name.rsplit_once(':').expect("a tag");
+    let repository = repository.split_once('/').expect("a registry").1;
+    let pruned = || place.says(&["kaniko", "prune"]);
+    assert_eq!(pruned(), "", "what is under way stays");
+    until("the image is there", || {
+        let url = format!(
+            "http://{}/v2/{repository}/manifests/{tag}",
+            cluster.registry.address
+        );
+        let head = Command::new("curl")
+            .args(["--silent", "--fail", "--head", &url])
+            .output();
+        head.expect("curl").status.success()
+    });
+    until("it is over", || pruned().contains("printed/app"));
+}
