@@ -21,7 +21,9 @@ use indexmap::IndexMap;
 use self::mounts::Mounts;
 use crate::contract::{self, USER, USER_ID, VENV, WORKDIR};
 use crate::error::BuildError;
-use crate::plan::{Base, BuildPlan, PackageIndex, Requirements, RequirementsKind, Step};
+use crate::plan::{
+    Base, BuildPlan, ContextEntry, PackageIndex, Requirements, RequirementsKind, Step,
+};
 use crate::shell::word as shell;
 
 /// The folder of the build context that holds what the plan does not name.
@@ -268,6 +270,7 @@ impl Writer<'_> {
                     let paths = json(&[format!("{from}/"), format!("{to}/")]);
                     self.line(&format!("COPY --chown={owner} {paths}"));
                     self.count("copy files to", to, field);
+                    self.own_links(field, from, to);
                 }
             }
             Step::Run { commands } => {
@@ -281,6 +284,21 @@ impl Writer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Kaniko's executors leave symbolic links to root.
+    fn own_links(&mut self, field: &str, from: &str, to: &str) {
+        let links: Vec<_> = self
+            .plan
+            .entries(from)
+            .filter(|(_, entry)| matches!(entry, ContextEntry::Symlink { .. }))
+            .map(|(path, _)| shell(&format!("{to}/{path}")))
+            .collect();
+        if self.lowering.dialect == Dialect::Kaniko && !links.is_empty() {
+            let links = links.join(" ");
+            self.line(&format!("RUN chown -h {USER_ID}:{USER_ID} {links}"));
+            self.count("", "", field);
+        }
     }
 
     /// The environment, all but what changes with the plan.

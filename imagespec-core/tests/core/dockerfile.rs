@@ -210,3 +210,52 @@ fn a_reference_cannot_add_an_instruction() {
         assert_eq!(error.field.as_deref(), Some("base_image"));
     }
 }
+
+#[test]
+fn kaniko_is_lent_by_links_what_others_mount() {
+    let declared = json!({
+        "packages": ["six"],
+        "apt_packages": ["tree"],
+        "commands": ["true"],
+        "source_root": "src",
+    });
+    let file = lowered_for(Dialect::Kaniko, declared, &[("src/a.py", "")]).expect("a Dockerfile");
+    assert!(!file.text.contains("--mount"), "{}", file.text);
+    let lines = lines(&file.text);
+    let line = |word: &str| {
+        let found = lines.iter().find(|line| line.contains(word));
+        found.unwrap_or_else(|| panic!("no {word}: {lines:?}"))
+    };
+    let bin = "ln -sfn /kaniko/buildcontext/.imagespec/bin /dev/imagespec/bin; ";
+    let apt = line("apt-get install");
+    assert!(apt.starts_with(&format!("RUN {bin}")), "{apt}");
+    assert!(
+        apt.contains("ln -sfn /kaniko/secrets/imagespec-apt /dev/imagespec/apt.tar; "),
+        "{apt}"
+    );
+    assert!(
+        apt.contains("-o=Dir::Cache=/dev/imagespec/apt-cache"),
+        "{apt}"
+    );
+    // A secret of the declaration's own is a volume where it is declared to be.
+    let uv = line("pip install");
+    assert!(!uv.contains("/run/netrc"), "{uv}");
+    let command = line("RUN [");
+    assert!(
+        command.contains(bin) && command.ends_with(r#""true"]"#),
+        "{command}"
+    );
+}
+
+#[test]
+fn kaniko_does_not_take_an_instruction_for_another_whose_files_differ() {
+    let of = |version: &str| {
+        let files = [("requirements.txt", version)];
+        let declared = json!({ "requirements": "requirements.txt" });
+        let file = lowered_for(Dialect::Kaniko, declared, &files).expect("a Dockerfile");
+        let found = file.text.lines().find(|line| line.starts_with("RUN : "));
+        found.expect("what the command depends on").to_owned()
+    };
+    assert_eq!(of("six==1.16.0"), of("six==1.16.0"));
+    assert_ne!(of("six==1.16.0"), of("six==1.17.0"));
+}
