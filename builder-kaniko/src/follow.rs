@@ -194,6 +194,10 @@ impl<'a> Following<'a> {
                 self.send(&name);
                 Ok(None)
             }
+            // Who takes a pod away ends what is in it.
+            State::Ended(code, _) if code != 0 && state::is_leaving(pod) => {
+                Ok(Some(End::Lost(state::lost("its pod was removed"))))
+            }
             State::Ended(code, message) => {
                 self.run();
                 self.listen(&name, lines);

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::Error;
 use crate::workspace::Workspace;
-use crate::{machine, report};
+use crate::{machine, report, test};
 
 /// How long, and from which seed.
 #[derive(Debug, clap::Args)]
@@ -30,12 +30,21 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
     report::heading(&format!("soak, again with `--seed {seed}`"));
     machine::set_up()?;
     let mut failed = Vec::new();
-    for (title, package, test) in [
-        ("damaged input", "imagespec-testkit", "fuzz"),
+    let set_up = test::Parts::find(workspace)?;
+    let none: &[&str] = &[];
+    for (title, package, test, which) in [
+        ("damaged input", "imagespec-testkit", "fuzz", none),
         (
             "kills, full disks, large images",
             "imagespec-cli",
             "reliable",
+            none,
+        ),
+        (
+            "a cluster in trouble",
+            "imagespec-cli",
+            "delivering",
+            &["--ignored", "kaniko::"],
         ),
     ] {
         report::heading(title);
@@ -50,6 +59,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
                 test,
             ])
             .args(["--", "--test-threads", "1"])
+            .args(which);
+        let cargo = set_up
+            .lend(cargo)
             .env("IMAGESPEC_TEST_SEED", seed.to_string())
             .env("IMAGESPEC_TEST_KILLS", arguments.kills.to_string())
             .env("IMAGESPEC_TEST_SECONDS", arguments.fuzz.to_string())

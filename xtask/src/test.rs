@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 
+use crate::command::Program;
 use crate::error::Error;
 use crate::workspace::Workspace;
 use crate::{machine, report, soak, tools};
@@ -33,27 +34,7 @@ impl Arguments {
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Error> {
     report::heading("what the tests need");
     machine::set_up()?;
-    let uv = tools::uv(workspace)?;
-    let found = |modules: &[tools::Module]| -> OsString {
-        let found = modules.iter().map(|module| module.find(workspace));
-        // The tests that need them say so.
-        found
-            .collect::<Result<Vec<_>, _>>()
-            .inspect_err(|error| report::note(&error.to_string()))
-            .ok()
-            .and_then(|folders| env::join_paths(folders).ok())
-            .unwrap_or_default()
-    };
-    let engine = found(&[tools::MOBY, tools::RUNC]);
-    let buildkit = found(&[tools::BUILDKIT]);
-    let kubernetes = found(&[tools::KUBERNETES, tools::KANIKO]);
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = uv
-        .parent()
-        .map(ToOwned::to_owned)
-        .into_iter()
-        .chain(env::split_paths(&path));
-    let path = env::join_paths(folders).unwrap_or_default();
+    let parts = Parts::find(workspace)?;
     let seed = arguments.seed.unwrap_or_else(soak::seed);
     report::note(&format!("what is random is so again with `--seed {seed}`"));
     let mut failed = Vec::new();
@@ -62,12 +43,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
         let cargo = workspace
             .cargo("test")
             .args(["--locked", "--workspace", "--no-fail-fast", kind])
-            .env("PATH", &path)
-            .env("IMAGESPEC_TEST_ENGINE", &engine)
-            .env("IMAGESPEC_TEST_BUILDKIT", &buildkit)
-            .env("IMAGESPEC_TEST_KUBERNETES", &kubernetes)
-            .env("IMAGESPEC_TEST_SEED", seed.to_string())
             .args(&arguments.filter);
+        let cargo = parts
+            .lend(cargo)
+            .env("IMAGESPEC_TEST_SEED", seed.to_string());
         if cargo.run().is_err() {
             failed.push(title);
         }
@@ -76,4 +55,53 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
         return Ok(());
     }
     Err(Error::Checks(failed))
+}
+
+/// Programs that tests are told of by variables.
+pub(crate) struct Parts {
+    path: OsString,
+    programs: Vec<(&'static str, OsString)>,
+}
+
+impl Parts {
+    /// Finds the programs, or makes them.
+    pub(crate) fn find(workspace: &Workspace) -> Result<Self, Error> {
+        let uv = tools::uv(workspace)?;
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders = uv.parent().map(ToOwned::to_owned).into_iter();
+        let path = env::join_paths(folders.chain(env::split_paths(&path)));
+        let found = |modules: &[tools::Module]| -> OsString {
+            let found = modules.iter().map(|module| module.find(workspace));
+            // The tests that need them say so.
+            found
+                .collect::<Result<Vec<_>, _>>()
+                .inspect_err(|error| report::note(&error.to_string()))
+                .ok()
+                .and_then(|folders| env::join_paths(folders).ok())
+                .unwrap_or_default()
+        };
+        let programs = [
+            ("IMAGESPEC_TEST_ENGINE", &[tools::MOBY, tools::RUNC][..]),
+            ("IMAGESPEC_TEST_BUILDKIT", &[tools::BUILDKIT]),
+            (
+                "IMAGESPEC_TEST_KUBERNETES",
+                &[tools::KUBERNETES, tools::KANIKO],
+            ),
+        ];
+        Ok(Self {
+            path: path.unwrap_or_default(),
+            programs: programs
+                .map(|(name, modules)| (name, found(modules)))
+                .into(),
+        })
+    }
+
+    /// Tells a program of them.
+    pub(crate) fn lend(&self, program: Program) -> Program {
+        let program = program.env("PATH", &self.path);
+        let programs = self.programs.iter();
+        programs.fold(program, |program, (name, folders)| {
+            program.env(name, folders)
+        })
+    }
 }

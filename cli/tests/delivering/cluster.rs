@@ -182,7 +182,6 @@ impl Cluster {
         self.path(name).display().to_string()
     }
 
-    #[expect(dead_code, reason = "for long tests")]
     /// Kills a part.
     pub(crate) fn kill(&self, part: &str) {
         self.parts().remove(part).expect("a part");

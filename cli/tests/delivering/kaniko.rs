@@ -333,3 +333,125 @@ fn a_job_for_others_is_printed() {
     });
     until("it is over", || pruned().contains("printed/app"));
 }
+
+/// A build during which something happens to the cluster once its command runs; answers its exit code and what it
+/// said.
+fn disturbed(
+    place: &Place,
+    image: &str,
+    seconds: &str,
+    disturb: impl FnOnce(),
+) -> (Option<i32>, String) {
+    let child = begun(place, &[image]);
+    until("the command runs", || {
+        sleeping(&format!("sleep {seconds}")) == 1
+    });
+    disturb();
+    let (code, _, said) = ended(child);
+    (code, said)
+}
+
+#[test]
+fn a_cluster_whose_control_restarts_goes_on() {
+    if !has("uv") {
+        return;
+    }
+    let Some(cluster) = Cluster::start() else {
+        return;
+    };
+    cluster.namespace("restarted", &json!({}));
+    let images = "[images.api]\ncommands = [\"sleep 9.5\", \"echo after\"]\n\
+                  [images.etcd]\ncommands = [\"sleep 9.25\", \"echo after\"]\n";
+    let place = cluster.place(images, "restarted", "");
+    for (image, seconds, part) in [("api", "9.5", "kube-apiserver"), ("etcd", "9.25", "etcd")] {
+        let (code, said) = disturbed(&place, image, seconds, || {
+            cluster.kill(part);
+            std::thread::sleep(std::time::Duration::from_secs(2));
+            cluster.begin(part);
+        });
+        assert_eq!(code, Some(0), "{part}: {said}");
+        // What was printed before is not printed again.
+        assert_eq!(said.matches("| after").count(), 1, "{part}: {said}");
+        cluster.until_it_answers();
+    }
+    until("nothing is left", || cluster.left("restarted").is_empty());
+}
+
+#[test]
+#[ignore = "long: `cargo xtask soak`"]
+fn a_node_that_goes_is_told_of() {
+    let Some(cluster) = Cluster::start() else {
+        return;
+    };
+    cluster.namespace("lost", &json!({}));
+    let images = "[images.app]\ncommands = [\"sleep 9.75\"]\n[images.cordoned]\nenv = { A = \"b\" }\n\
+                  [images.removed]\ncommands = [\"sleep 9.125\"]\n";
+    let place = cluster.place(images, "lost", "");
+
+    // A pod that somebody removes is begun again.
+    let (code, said) = disturbed(&place, "removed", "9.125", || {
+        cluster.says(&[
+            "delete",
+            "pods",
+            "--all",
+            "--namespace",
+            "lost",
+            "--grace-period=1",
+        ]);
+    });
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("it is begun again"), "{said}");
+
+    // While nobody looks after the node, the build goes on, and is heard of afterwards.
+    let (code, said) = disturbed(&place, "app", "9.75", || {
+        cluster.kill("kubelet");
+        std::thread::sleep(std::time::Duration::from_secs(20));
+        cluster.begin("kubelet");
+    });
+    assert_eq!(code, Some(0), "{said}");
+
+    // A node that takes no pods is waited for.
+    cluster.says(&["cordon", "node"]);
+    let mut child = begun(&place, &["cordoned"]);
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let told = lines.find(|line| line.as_ref().expect("a line").contains("unschedulable"));
+    assert!(told.is_some());
+    cluster.says(&["uncordon", "node"]);
+    let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+    let code = child.wait().expect("an end").code();
+    assert_eq!(code, Some(0), "{:?}", rest.join());
+}
+
+#[test]
+#[ignore = "long: `cargo xtask soak`"]
+fn many_builds_and_large_contexts_go_through() {
+    let Some(cluster) = namespace("many") else {
+        return;
+    };
+    let many: String = (0..8)
+        .map(|at| format!("[images.app{at}]\ncommands = [\"echo {at}\"]\n"))
+        .collect();
+    let place = cluster.place(
+        &format!("{many}[images.large]\ncopy = [\"large\"]\n"),
+        "many",
+        "",
+    );
+    // What does not become smaller.
+    let mut random = fs_err::File::open("/dev/urandom").expect("random bytes");
+    fs_err::create_dir_all(place.path("project/large")).expect("a folder");
+    let mut large = fs_err::File::create(place.path("project/large/file")).expect("a file");
+    let copied = std::io::copy(&mut std::io::Read::take(&mut random, 200 << 20), &mut large);
+    assert_eq!(copied.expect("written"), 200 << 20);
+    let built = place.builds(&["large"]);
+    assert_eq!(built["built"], true);
+
+    let names: Vec<_> = (0..8).map(|at| format!("app{at}")).collect();
+    let mut arguments = vec!["build", "--progress", "plain"];
+    arguments.extend(names.iter().map(String::as_str));
+    let (code, said) = place.fails(&arguments);
+    assert_eq!(code, Some(0), "{said}");
+    for at in 0..8 {
+        assert!(said.contains(&format!("app{at}: push the image")), "{said}");
+    }
+    until("nothing is left", || cluster.left("many").is_empty());
+}
