@@ -58,6 +58,8 @@ pub(crate) struct Following<'a> {
     /// The name of its pod.
     pod: Option<String>,
     logs: Option<JoinHandle<()>>,
+    /// Whether its executor is listened to, or was.
+    listens: bool,
     sender: Sender<'a>,
     ended: Option<Ended>,
     last_word: Instant,
@@ -95,6 +97,7 @@ impl<'a> Following<'a> {
             why: String::new(),
             pod: None,
             logs: None,
+            listens: false,
             sender: Sender::default(),
             ended: None,
             last_word: Instant::now(),
@@ -129,6 +132,10 @@ impl<'a> Following<'a> {
                 sent = self.sender.go_on() => {
                     sent?;
                     None
+                }
+                () = over(&mut self.logs), if self.ended.is_some() => {
+                    self.logs = None;
+                    self.ended.take().map(of)
                 }
                 _ = look.tick() => self.look().await?,
             };
@@ -248,13 +255,10 @@ impl<'a> Following<'a> {
     /// Looks at what nobody tells of by itself.
     async fn look(&mut self) -> Result<Option<End>, BuildError> {
         if let Some(ended) = &self.ended {
-            let whole = self.logs.as_ref().is_none_or(JoinHandle::is_finished);
-            if whole || ended.at.elapsed() > LAST_LINES {
-                return Ok(self.ended.take().map(of));
-            }
-            return Ok(None);
+            let waits = ended.at.elapsed() < LAST_LINES;
+            return Ok(self.ended.take_if(|_| !waits).map(of));
         }
-        if let (Some(_), Some(pod)) = (&self.logs, self.pod.clone()) {
+        if let Some(pod) = self.pod.clone().filter(|_| self.listens) {
             self.send(&pod);
             return Ok(None);
         }
@@ -300,7 +304,8 @@ impl<'a> Following<'a> {
 
     /// Begins to take what a pod's executor prints.
     fn listen(&mut self, pod: &str, lines: &mpsc::Sender<String>) {
-        if self.logs.is_none() {
+        if !self.listens {
+            self.listens = true;
             let follow = logs::follow(self.cluster.api::<Pod>(), pod.to_owned(), lines.clone());
             self.logs = Some(tokio::spawn(follow));
         }
@@ -316,10 +321,17 @@ impl<'a> Following<'a> {
 
     /// Waits a little for the last lines.
     async fn drain(&mut self) {
-        if let Some(logs) = &mut self.logs {
-            let _ = timeout(LOOK, logs).await;
-            self.logs = None;
-        }
+        // What is not there by then is not waited for.
+        let _ = timeout(LOOK, over(&mut self.logs)).await;
+        self.logs = None;
+    }
+}
+
+/// Waits until everything that was printed is read, or nobody reads it.
+async fn over(logs: &mut Option<JoinHandle<()>>) {
+    if let Some(logs) = logs {
+        // What it did not come to is not heard of.
+        let _ = logs.await;
     }
 }
 
