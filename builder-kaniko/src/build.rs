@@ -28,6 +28,13 @@ enum Outcome {
     Taken,
 }
 
+/// The error of an image that goes nowhere.
+pub fn no_registry() -> BuildError {
+    BuildError::input("a build in a cluster needs a registry to push to")
+        .field("registry")
+        .hint("say one with `--registry`, or in the deployment")
+}
+
 impl Kaniko {
     /// Builds, and brings the image where it should go.
     pub(crate) async fn make(
@@ -36,11 +43,7 @@ impl Kaniko {
         cx: &BuildContext<'_>,
     ) -> Result<BuiltImage, BuildError> {
         if cx.destination.registry.is_none() {
-            return Err(
-                BuildError::input("a build in a cluster needs a registry to push to")
-                    .field("registry")
-                    .hint("say one with `registry` in the spec or its deployment"),
-            );
+            return Err(no_registry());
         }
         let cluster = Cluster::find(&self.host, &self.options).await?;
         let prepared = self.prepare(plan, cx, &cluster.namespace).await?;

@@ -28,6 +28,8 @@ pub(crate) const SENDING: &str = "sending";
 pub(crate) const SENT: &str = "sent";
 /// The annotation with the reference of the image.
 pub(crate) const REFERENCE: &str = "imagespec/reference";
+/// How the authorities of registries are called among what a build is lent.
+pub(crate) const AUTHORITY: &str = "imagespec-registry-";
 /// The executor's container.
 pub(crate) const EXECUTOR: &str = "executor";
 /// The key of the context in its `ConfigMap`.

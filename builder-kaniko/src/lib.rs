@@ -19,5 +19,6 @@ mod send;
 mod state;
 
 pub use backend::{ENTRY, Kaniko};
+pub use build::no_registry;
 pub use printed::manifests;
 pub use prune::prune;

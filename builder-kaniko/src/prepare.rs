@@ -189,7 +189,7 @@ impl Kaniko {
                     .field("registries")
                     .caused_by(&error)
             })?;
-            let name = format!("imagespec-registry-{at}.pem");
+            let name = format!("{}{at}.pem", job::AUTHORITY);
             secrets.insert(name.clone(), content);
             trusted.push((registry.clone(), name));
         }

@@ -9,7 +9,7 @@ use imagespec_oci::images::ImageStore;
 use serde_json::{Value, json};
 
 use crate::backend::Kaniko;
-use crate::job::Way;
+use crate::job::{self, Way};
 use crate::options::Options;
 use crate::prepare::Prepared;
 
@@ -52,7 +52,7 @@ pub async fn manifests(
     }
     order.logins = None;
     order.lent.retain(|name, _| {
-        PUBLIC.iter().any(|(public, _)| public == name) || name.ends_with(".pem")
+        PUBLIC.iter().any(|(public, _)| public == name) || name.starts_with(job::AUTHORITY)
     });
     let mut job = json!(order.job()?);
     if let Some(spec) = job.get_mut("spec").and_then(Value::as_object_mut) {

@@ -1,6 +1,6 @@
 //! What is about the cluster of builder `kaniko` alone.
 
-use imagespec_builder_kaniko::ENTRY;
+use imagespec_builder_kaniko::{ENTRY, no_registry};
 use imagespec_core::builder::BuilderConfig;
 use imagespec_core::context::{BuildContext, BuildSettings, Output};
 use imagespec_core::error::BuildError;
@@ -41,10 +41,7 @@ pub(super) async fn plan(cx: &Context, targets: &[ResolvedTarget]) -> Result<(),
             cancel: CancellationToken::new(),
         };
         if resolved.destination.registry.is_none() {
-            return Err(
-                BuildError::input("a build in a cluster needs a registry to push to")
-                    .field("registry"),
-            );
+            return Err(no_registry());
         }
         let options = config(cx, &resolved.builder_options);
         let made = imagespec_builder_kaniko::manifests(options, &resolved.plan, &build).await;

@@ -426,12 +426,9 @@ runtime_type = "io.containerd.runc.v2"
             };
             if image == "pause" {
                 let path = std::env::var_os("PATH").unwrap_or_default();
-                let busybox = std::env::split_paths(&path).map(|folder| folder.join("busybox"));
+                let mut busybox = std::env::split_paths(&path).map(|folder| folder.join("busybox"));
                 insert(
-                    &busybox
-                        .filter(|path| path.is_file())
-                        .next()
-                        .expect("busybox"),
+                    &busybox.find(|path| path.is_file()).expect("busybox"),
                     "/busybox",
                 );
                 let forever = ["--config.cmd", "sleep", "--config.cmd", "2147483647"];

@@ -428,9 +428,8 @@ fn many_builds_and_large_contexts_go_through() {
     let Some(cluster) = namespace("many") else {
         return;
     };
-    let many: String = (0..8)
-        .map(|at| format!("[images.app{at}]\ncommands = [\"echo {at}\"]\n"))
-        .collect();
+    let image = |at: u8| format!("[images.app{at}]\ncommands = [\"echo {at}\"]\n");
+    let many = (0..8).map(image).collect::<Vec<_>>().concat();
     let place = cluster.place(
         &format!("{many}[images.large]\ncopy = [\"large\"]\n"),
         "many",
