@@ -72,6 +72,7 @@ impl Builder for Kaniko {
             Capability::RuntimePackages,
             Capability::Run,
             Capability::Secrets,
+            Capability::HelperImages,
             Capability::OutputPush,
             Capability::OutputOciDir,
             Capability::OutputTar,

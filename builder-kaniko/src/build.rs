@@ -46,7 +46,8 @@ impl Kaniko {
             return Err(no_registry());
         }
         let cluster = Cluster::find(&self.host, &self.options).await?;
-        let prepared = self.prepare(plan, cx, &cluster.namespace).await?;
+        let _lock = self.delivery().lock().await?;
+        let prepared = self.prepare(plan, cx, &cluster.namespace, true).await?;
         let (mut lost, mut taken) = (0, 0);
         let mut fresh = cx.settings.force;
         loop {
@@ -101,7 +102,12 @@ impl Kaniko {
                 "joins the build that is under way as Job `{name}` in namespace `{namespace}`"
             ));
         }
-        let mut said = Said::new(cx.progress, &prepared.instructions, Mask::of(cx.secrets));
+        let mut said = Said::new(
+            cx.progress,
+            &prepared.instructions,
+            1 + cx.destination.extra_tags.len(),
+            Mask::of(cx.secrets),
+        );
         let streamed = prepared.order.way == Way::Streamed;
         let archive = streamed.then_some(&prepared.archive);
         let followed = Following::new(cluster, name, cx.progress, archive).end(&mut said);

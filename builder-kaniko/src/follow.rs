@@ -117,11 +117,11 @@ impl<'a> Following<'a> {
                 biased;
                 Some(line) = printed.recv() => {
                     said.take(&line);
-                    None
+                    said.pushed().map(|digest| End::Done(digest.to_owned()))
                 }
                 Some(change) = pods.next() => match self.heard(change)? {
                     Some(Watched::Apply(pod) | Watched::InitApply(pod)) => self.see(&pod, &lines).await?,
-                    Some(Watched::Delete(pod)) if Some(pod.name_any()) == self.pod => Some(self.see_gone()),
+                    Some(Watched::Delete(pod)) if Some(pod.name_any()) == self.pod => Some(self.why_gone().await?),
                     _ => None,
                 },
                 Some(change) = jobs.next() => match self.heard(change)? {
@@ -203,7 +203,7 @@ impl<'a> Following<'a> {
             }
             // Who takes a pod away ends what is in it.
             State::Ended(code, _) if code != 0 && state::is_leaving(pod) => {
-                Ok(Some(End::Lost(state::lost("its pod was removed"))))
+                self.why_gone().await.map(Some)
             }
             State::Ended(code, message) => {
                 self.run();
@@ -221,10 +221,19 @@ impl<'a> Following<'a> {
         }
     }
 
-    /// The pod is gone before anybody said how it ended.
-    fn see_gone(&mut self) -> End {
-        let end = End::Lost(state::lost("its pod was removed"));
-        self.settle(end)
+    /// Why its pod is taken away.
+    async fn why_gone(&mut self) -> Result<End, BuildError> {
+        let jobs = self.cluster.api::<Job>();
+        let job = self.cluster.ask("read Jobs", || jobs.get_opt(self.name));
+        let end = match job.await? {
+            None => End::Gone,
+            Some(job) if job.metadata.deletion_timestamp.is_some() => End::Gone,
+            Some(job) => match state::of_job(&job) {
+                Some(State::Fails(error)) => End::Refused(error),
+                _ => End::Lost(state::lost("its pod was removed")),
+            },
+        };
+        Ok(self.settle(end))
     }
 
     /// Takes what a Job says.

@@ -17,6 +17,7 @@ mod rights;
 mod said;
 mod send;
 mod state;
+mod tools;
 
 pub use backend::{ENTRY, Kaniko};
 pub use build::no_registry;

@@ -20,6 +20,7 @@ use crate::backend::Kaniko;
 use crate::context::{Archive, unread};
 use crate::job::{self, Command, Order};
 use crate::options::Logins;
+use crate::tools;
 
 /// Where Docker Hub's logins are in Docker's configuration.
 const HUB: &str = "https://index.docker.io/v1/";
@@ -33,18 +34,33 @@ pub(crate) struct Prepared<'a> {
 }
 
 impl Kaniko {
-    /// Lowers a plan, packs its context, and says what the Job in a namespace is to be.
+    /// Lowers a plan, packs its context, and says what the Job in a namespace is to be. Where it may, it first
+    /// brings what executors are lent to the registry.
     pub(crate) async fn prepare<'a>(
         &'a self,
         plan: &BuildPlan,
         cx: &'a BuildContext<'_>,
         namespace: &'a str,
+        may_push: bool,
     ) -> Result<Prepared<'a>, BuildError> {
         let base = base(plan, cx)?;
+        let platform = platform(plan);
+        let mut tools = None;
+        if tools::are_wanted(plan) {
+            match self.tools(&platform, cx, may_push).await {
+                Ok(image) => tools = Some(image),
+                // Who may push the image alone has uv sent with the context.
+                Err(error) if cx.cancel.is_cancelled() => return Err(error),
+                Err(error) => cx.progress.notice(format!(
+                    "uv goes with the context: cannot bring it to the registry: {error}"
+                )),
+            }
+        }
         let site = Site {
             host: &self.host,
             archive: &self.options.archive,
             dialect: Dialect::Kaniko,
+            uv: tools.as_deref(),
         };
         let lowered = lower(site, plan, cx, Start::Image(&base)).await?;
         let Lowered {
@@ -61,7 +77,6 @@ impl Kaniko {
         let archive = packed
             .and_then(|packed| packed)
             .map_err(|error| unread(&error))?;
-        let platform = platform(plan);
         let registries = self.registries(plan, cx, &base)?;
         let logins = self.logins(&registries).await?;
         let trusted = self.trusted(&registries, &mut lent)?;

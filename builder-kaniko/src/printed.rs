@@ -41,14 +41,14 @@ pub async fn manifests(
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
     let Prepared {
         mut order, archive, ..
-    } = kaniko.prepare(plan, cx, &namespace).await?;
+    } = kaniko.prepare(plan, cx, &namespace, false).await?;
     if order.way == Way::Streamed {
         let size = archive.size >> 10;
         let message = format!("the build context does not fit into a ConfigMap: {size} KiB");
         return Err(BuildError::input(message)
             .field("format")
             .hint("`--write DIR --dialect kaniko` writes it to a folder, for another way into the cluster")
-            .hint("`imagespec build` streams it to the executor"));
+            .hint("`imagespec build` streams it to the executor; once it has brought uv to the registry, contexts are without it"));
     }
     order.logins = None;
     order.lent.retain(|name, _| {

@@ -43,12 +43,20 @@ pub(crate) struct Said<'a> {
     step: Option<StepProgress<'a>>,
     cached: bool,
     pushes: bool,
+    /// How many names the image has, and the digests that were pushed under them.
+    names: usize,
+    pushed: Vec<String>,
     last: VecDeque<String>,
     errors: Vec<String>,
 }
 
 impl<'a> Said<'a> {
-    pub(crate) fn new(progress: Progress<'a>, instructions: &'a [Instruction], mask: Mask) -> Self {
+    pub(crate) fn new(
+        progress: Progress<'a>,
+        instructions: &'a [Instruction],
+        names: usize,
+        mask: Mask,
+    ) -> Self {
         Self {
             progress,
             instructions,
@@ -57,6 +65,8 @@ impl<'a> Said<'a> {
             step: None,
             cached: false,
             pushes: false,
+            names,
+            pushed: Vec::new(),
             last: VecDeque::new(),
             errors: Vec::new(),
         }
@@ -99,8 +109,19 @@ impl<'a> Said<'a> {
                 self.pushes = true;
                 self.step = Some(self.progress.step("push", "push the image"));
             }
+            _ if said.starts_with("Pushed ") && self.pushes => {
+                let digest = said.rsplit_once('@').map(|(_, digest)| digest.to_owned());
+                self.pushed.extend(digest);
+            }
             _ => {}
         }
+    }
+
+    /// The digest of the image, once it was pushed under all its names: the pod says so a second later.
+    pub(crate) fn pushed(&self) -> Option<&str> {
+        let (first, others) = self.pushed.split_first()?;
+        let is_one = others.iter().all(|other| other == first);
+        (is_one && self.pushed.len() == self.names).then_some(first)
     }
 
     fn begin(&mut self, at: usize) {
@@ -252,7 +273,12 @@ mod tests {
             told.lock().expect("told").push(text);
         };
         let instructions = instructions();
-        let mut said = Said::new(Progress::new("app", &sink), &instructions, Mask::default());
+        let mut said = Said::new(
+            Progress::new("app", &sink),
+            &instructions,
+            1,
+            Mask::default(),
+        );
         for line in lines {
             said.take(line);
         }
@@ -288,6 +314,22 @@ mod tests {
             error.source.map(|cause| cause.message).as_deref(),
             Some("printed")
         );
+    }
+
+    #[test]
+    fn an_image_is_pushed_when_it_is_under_all_its_names() {
+        let progress = Progress::new("app", &imagespec_core::event::Silent);
+        let mut said = Said::new(progress, &[], 2, Mask::default());
+        for (line, pushed) in [
+            ("Pushed x/cache@sha256:aa", None),
+            ("Pushing image to x:1", None),
+            ("Pushed x:1@sha256:bb", None),
+            ("Pushing image to x:2", None),
+            ("Pushed x:2@sha256:bb", Some("sha256:bb")),
+        ] {
+            said.take(&own("info", line));
+            assert_eq!(said.pushed(), pushed, "{line}");
+        }
     }
 
     #[test]

@@ -136,11 +136,10 @@ fn is_certain(said: &str) -> bool {
 /// What a Job says, where its pod says nothing.
 pub(crate) fn of_job(job: &Job) -> Option<State> {
     let status = job.status.as_ref()?;
-    let failed = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "Failed" && condition.status == "True")?;
+    let failed = status.conditions.iter().flatten().find(|condition| {
+        // The second is said before its pods are gone.
+        matches!(condition.type_.as_str(), "Failed" | "FailureTarget") && condition.status == "True"
+    })?;
     let said = failed.message.clone().unwrap_or_default();
     Some(match failed.reason.as_deref() {
         Some("DeadlineExceeded") => State::Fails(deadline()),

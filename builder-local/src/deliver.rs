@@ -17,7 +17,7 @@ use imagespec_oci::credentials::{Credential, Credentials};
 use imagespec_oci::delivery::{is_untold, parse, platform, references, unwritten};
 use imagespec_oci::image::Descriptor;
 use imagespec_oci::registry::{Mounts, Push, Stored};
-use imagespec_oci::{BuildLock, Reference, Registry, saved};
+use imagespec_oci::{Reference, Registry, saved};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::backend::Local;
@@ -211,14 +211,6 @@ async fn login(
             ..DockerCredentials::default()
         },
     }))
-}
-
-/// Keeps others from removing what is in the store.
-pub(crate) async fn lock(local: &Local) -> Result<BuildLock, BuildError> {
-    let store = local.store.clone();
-    let lock = tokio::task::spawn_blocking(move || store.lock_shared()).await;
-    let lock = lock.map_err(io::Error::other).and_then(|lock| lock);
-    lock.map_err(|error| unwritten(&error))
 }
 
 /// Takes an image that comes as an archive into the store.

@@ -60,7 +60,7 @@ impl Local {
                 .hint("leave it out, or choose `--builder native`, which can"));
         }
         // Nobody removes what is lent or taken meanwhile.
-        let _lock = deliver::lock(self).await?;
+        let _lock = self.delivery().lock().await?;
         let maker = self.maker().await?;
         let from = self.base(plan, cx)?;
         let start = match &from {
@@ -71,6 +71,7 @@ impl Local {
             host: &self.host,
             archive: &self.options.archive,
             dialect: Dialect::Buildkit,
+            uv: None,
         };
         let Lowered {
             file,

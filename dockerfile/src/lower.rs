@@ -35,6 +35,8 @@ pub struct Site<'a> {
     pub archive: &'a ArchiveOptions,
     /// Who reads the Dockerfile.
     pub dialect: Dialect,
+    /// An image with uv, where whoever reads it can take it from there.
+    pub uv: Option<&'a str>,
 }
 
 /// What whoever builds is given.
@@ -139,6 +141,7 @@ pub(crate) fn dockerfile(
     let lowering = Lowering {
         dialect: site.dialect,
         base,
+        uv: site.uv,
         options: settings.map_or(&[], |settings| &settings.options),
         index: settings.map_or(&none, |settings| &settings.declared),
         bytecode: cx.settings.bytecode(),

@@ -15,7 +15,7 @@ use crate::cache::Layer;
 use crate::image::{Descriptor, Image};
 use crate::images::{ImageRecord, ImageStore};
 use crate::registry::{Existing, Mounts, Pull};
-use crate::{Reference, ReferenceError, Registry, archive, layout};
+use crate::{BuildLock, Reference, ReferenceError, Registry, archive, layout};
 
 /// Where a builder's images are looked for and brought to.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,14 @@ pub fn platform(plan: &BuildPlan) -> Platform {
 }
 
 impl Delivery<'_> {
+    /// Keeps others from removing what is in the store.
+    pub async fn lock(&self) -> Result<BuildLock, BuildError> {
+        let store = self.store.clone();
+        let lock = tokio::task::spawn_blocking(move || store.lock_shared()).await;
+        let lock = lock.map_err(io::Error::other).and_then(|lock| lock);
+        lock.map_err(|error| unwritten(&error))
+    }
+
     /// The image of the destination's name in its registry, with the labels that are asked for.
     pub async fn find_pushed(
         &self,

@@ -41,6 +41,7 @@ pub(super) async fn plan(
             Dialect::Buildkit => dockerfile::Dialect::Buildkit,
             Dialect::Kaniko => dockerfile::Dialect::Kaniko,
         },
+        uv: None,
     };
     match (to, targets) {
         (None, targets) => {

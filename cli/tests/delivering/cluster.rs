@@ -61,14 +61,22 @@ impl Drop for Cluster {
         let _ = Command::new("pkill")
             .args(["-KILL", "-f", &folder])
             .status();
-        for group in fs_err::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            kill_all(&group.path().join("kubepods"));
+        for group in control_groups(&self.group()) {
+            kill_all(&group);
         }
     }
+}
+
+/// A control group in each hierarchy of this machine, or in the one that it has.
+fn control_groups(name: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    if root.join("cgroup.controllers").exists() {
+        return vec![root.join(name)];
+    }
+    let hierarchies = fs_err::read_dir(root).into_iter().flatten().flatten();
+    let hierarchies =
+        hierarchies.filter(|entry| entry.path().is_dir() && !entry.path().is_symlink());
+    hierarchies.map(|entry| entry.path().join(name)).collect()
 }
 
 /// Kills what is in a control group, and removes it.
@@ -140,6 +148,7 @@ impl Cluster {
         cluster.push_images(&folders[1]);
         cluster.certify();
         cluster.configure();
+        cluster.make_groups();
         for part in PARTS {
             cluster.begin(part);
             match part {
@@ -156,6 +165,25 @@ impl Cluster {
         });
         cluster.is_ready = true;
         Some(cluster)
+    }
+
+    /// The control group of its own: a kubelet kills what it does not know in another's.
+    fn group(&self) -> String {
+        let name = self.folder.path().file_name().expect("a name");
+        format!("imagespec{}", name.to_string_lossy())
+    }
+
+    fn make_groups(&self) {
+        for group in control_groups(&self.group()) {
+            fs_err::create_dir(&group).expect("a control group");
+            // A group of processors begins with none.
+            for part in ["cpuset.cpus", "cpuset.mems"] {
+                let above = group.parent().expect("a hierarchy").join(part);
+                if let Ok(all) = fs_err::read_to_string(above) {
+                    fs_err::write(group.join(part), all).expect("written");
+                }
+            }
+        }
     }
 
     /// Says what the parts said last.
@@ -375,7 +403,7 @@ runtime_type = "io.containerd.runc.v2"
         });
         let kubelet = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-            "failCgroupV1": false, "cgroupDriver": "cgroupfs", "oomScoreAdj": 0, "failSwapOn": false,
+            "failCgroupV1": false, "cgroupDriver": "cgroupfs", "cgroupRoot": format!("/{}", self.group()), "oomScoreAdj": 0, "failSwapOn": false,
             "makeIPTablesUtilChains": false, "syncFrequency": "1s",
             "authentication": {
                 "x509": { "clientCAFile": text("pki/ca.crt") },

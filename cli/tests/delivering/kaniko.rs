@@ -38,12 +38,21 @@ fn ended(child: Child) -> (Option<i32>, String, String) {
     )
 }
 
+/// Writes a file that does not become smaller.
+fn random(place: &Place, size: u64) {
+    let random = fs_err::File::open("/dev/urandom").expect("random bytes");
+    fs_err::create_dir_all(place.path("project/large")).expect("a folder");
+    let mut large = fs_err::File::create(place.path("project/large/file")).expect("a file");
+    let copied = std::io::copy(&mut std::io::Read::take(random, size), &mut large);
+    assert_eq!(copied.expect("written"), size);
+}
+
 #[test]
 fn a_build_leaves_an_image_and_nothing_else() {
     let Some(cluster) = namespace("whole") else {
         return;
     };
-    let images = format!("{WHOLE}\n[images.small]\nenv = {{ A = \"b\" }}\ncopy = [\"src\"]\n");
+    let images = format!("{WHOLE}\n[images.large]\ncopy = [\"large\"]\n");
     let place = cluster.place(&images, "whole", "");
     write_sources(&place);
 
@@ -62,11 +71,12 @@ fn a_build_leaves_an_image_and_nothing_else() {
     );
     assert_eq!(cluster.registry.digest("whole/app", "v2"), digest);
 
-    // What is small goes without a stream; an output elsewhere is pulled back.
-    let (code, _, said) = ended(begun(&place, &["small", "--output", "oci:layout"]));
+    // What is large is streamed; an output elsewhere is pulled back.
+    random(&place, 2 << 20);
+    let (code, _, said) = ended(begun(&place, &["large", "--output", "oci:layout"]));
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        !said.contains("send the context") && said.contains("pull from"),
+        said.contains("send the context: 2.") && said.contains("pull from"),
         "{said}"
     );
 
@@ -169,7 +179,9 @@ fn what_fails_is_told_by_its_field() {
         &["it ended with code 3"],
     );
     let left = cluster.left("failing");
-    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(left.len(), 3, "{left:?}");
+    let secret = left.iter().find(|name| name.starts_with("secret/"));
+    assert_eq!(secret, None);
     cluster.says(&["delete", "jobs", "--all", "--namespace", "failing"]);
 }
 
@@ -271,7 +283,8 @@ fn clients_share_one_build_and_outlive_each_other() {
     };
     let images = "[images.two]\ncommands = [\"echo begun; sleep 4.25\"]\n\
                   [images.left]\ncommands = [\"echo begun; sleep 6.25\"]\n\
-                  [images.stopped]\ncommands = [\"echo begun; sleep 292\"]\n";
+                  [images.stopped]\ncommands = [\"echo begun; sleep 292\"]\n\
+                  [images.sent]\ncopy = [\"large\"]\n";
     let place = cluster.place(images, "shared", "");
     let both = [begun(&place, &["two"]), begun(&place, &["two"])].map(ended);
     let names: Vec<_> = both.iter().map(|(_, name, _)| name.clone()).collect();
@@ -294,6 +307,21 @@ fn clients_share_one_build_and_outlive_each_other() {
         "{said}"
     );
 
+    // One that is killed before it has sent the context has it sent by the next.
+    random(&place, 2 << 20);
+    let mut first = begun(&place, &["sent"]);
+    let mut lines = BufReader::new(first.stderr.take().expect("a pipe")).lines();
+    let waits = |line: Result<String, _>| line.is_ok_and(|line| line.contains("waits for its pod"));
+    assert!(lines.any(waits));
+    first.kill().expect("killed");
+    first.wait().expect("an end");
+    let (code, _, said) = ended(begun(&place, &["sent"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("joins the build") && said.contains("send the context"),
+        "{said}"
+    );
+
     // Who interrupts stops what runs in the cluster, and cleans up.
     interrupt(&place, &["stopped"], "sleep 292");
     assert_eq!(sleeping("sleep 292"), 0);
@@ -306,9 +334,9 @@ fn a_job_for_others_is_printed() {
         return;
     };
     let base = cluster
-        .place("[images.base]\n", "printed", "")
+        .place("[images.base]\npackages = [\"six\"]\n", "printed", "")
         .says(&["build", "base"]);
-    let images = format!("[images.app]\nbase_image = \"{base}\"\nenv = {{ A = \"b\" }}\n");
+    let images = format!("[images.app]\nbase_image = \"{base}\"\npackages = [\"idna\"]\n");
     let place = cluster.place(&images, "printed", "");
     let text = place.says(&["plan", "app", "--format", "job"]);
     let mut list: Value = serde_json::from_str(&text).expect("JSON");
@@ -321,16 +349,8 @@ fn a_job_for_others_is_printed() {
     let repository = repository.split_once('/').expect("a registry").1;
     let pruned = || place.says(&["kaniko", "prune"]);
     assert_eq!(pruned(), "", "what is under way stays");
-    until("the image is there", || {
-        let url = format!(
-            "http://{}/v2/{repository}/manifests/{tag}",
-            cluster.registry.address
-        );
-        let head = Command::new("curl")
-            .args(["--silent", "--fail", "--head", &url])
-            .output();
-        head.expect("curl").status.success()
-    });
+    let registry = &cluster.registry;
+    until("the image is there", || registry.has(repository, tag));
     until("it is over", || pruned().contains("printed/app"));
 }
 
@@ -435,12 +455,7 @@ fn many_builds_and_large_contexts_go_through() {
         "many",
         "",
     );
-    // What does not become smaller.
-    let mut random = fs_err::File::open("/dev/urandom").expect("random bytes");
-    fs_err::create_dir_all(place.path("project/large")).expect("a folder");
-    let mut large = fs_err::File::create(place.path("project/large/file")).expect("a file");
-    let copied = std::io::copy(&mut std::io::Read::take(&mut random, 200 << 20), &mut large);
-    assert_eq!(copied.expect("written"), 200 << 20);
+    random(&place, 200 << 20);
     let built = place.builds(&["large"]);
     assert_eq!(built["built"], true);
 

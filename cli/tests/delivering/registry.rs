@@ -47,19 +47,32 @@ impl Served {
 
     /// The digest of the manifest of a tag.
     pub(crate) fn digest(&self, repository: &str, tag: &str) -> String {
-        let output = Command::new("curl")
-            .args(["--silent", "--fail", "--head", "--header"])
-            .arg("Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json")
-            .arg(format!("http://{}/v2/{repository}/manifests/{tag}", self.address))
-            .output()
-            .expect("curl");
-        let headers = String::from_utf8(output.stdout).expect("headers");
+        let headers = self.headers(repository, tag);
         let digest = headers.lines().find_map(|line| {
             line.to_lowercase()
                 .strip_prefix("docker-content-digest:")
                 .map(str::to_owned)
         });
         digest.expect("a digest").trim().to_owned()
+    }
+
+    /// Whether it has a tag.
+    pub(crate) fn has(&self, repository: &str, tag: &str) -> bool {
+        !self.headers(repository, tag).is_empty()
+    }
+
+    /// What it says of a tag, or nothing.
+    fn headers(&self, repository: &str, tag: &str) -> String {
+        let output = Command::new("curl")
+            .args(["--silent", "--fail", "--head", "--header"])
+            .arg("Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json")
+            .arg(format!("http://{}/v2/{repository}/manifests/{tag}", self.address))
+            .output()
+            .expect("curl");
+        if !output.status.success() {
+            return String::new();
+        }
+        String::from_utf8(output.stdout).expect("headers")
     }
 
     /// The manifest of a tag, without a login and without TLS.

@@ -32,6 +32,8 @@ pub const TOOLS: &str = ".imagespec";
 pub const UV: &str = ".imagespec/bin/uv";
 /// Path in the context of the requirements that a lock file was turned into.
 pub const PINNED: &str = ".imagespec/pinned.txt";
+/// Where Kaniko's executors are brought programs of other images.
+const PROGRAMS: &str = "/dev/imagespec/programs";
 /// Where the container finds what it is lent. Around Kaniko's executors, a volume that everybody may write to.
 pub const LENT: &str = "/dev/imagespec";
 /// Where Kaniko's executors have unpacked the context.
@@ -89,6 +91,9 @@ pub struct Lowering<'a> {
     pub dialect: Dialect,
     /// What stands for the plan's base.
     pub base: Start<'a>,
+    /// An image with uv as `/uv`, for who can copy from it what stays in no layer: Kaniko. Without one, uv is in the
+    /// context.
+    pub uv: Option<&'a str>,
     /// Options of uv that the declaration's `pip_extra_args` come to.
     pub options: &'a [String],
     /// The indexes that the declaration names, without logins.
@@ -455,16 +460,39 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Where uv is: in the image that the declaration names for it, or in the context.
+    /// Where uv is: in the image that the declaration names for it, in ours, or in the context.
     fn uv(&mut self, mounts: &mut Mounts) -> Result<String, BuildError> {
         let Some(image) = self.plan.helper_images.get("uv_image") else {
-            self.file.needs_uv = true;
-            return Ok(format!("{LENT}/bin/uv"));
+            return Ok(self.own_uv());
         };
         check_reference(image, "builder_config")?;
+        if self.lowering.dialect == Dialect::Kaniko {
+            return Ok(self.fetch(image, "uv-declared"));
+        }
         let path = format!("{LENT}/uv");
         mounts.bind_of(image, "/uv", &path);
         Ok(path)
+    }
+
+    /// Where our own uv is.
+    fn own_uv(&mut self) -> String {
+        if let Some(image) = self.lowering.uv {
+            return self.fetch(image, "uv");
+        }
+        self.file.needs_uv = true;
+        format!("{LENT}/bin/uv")
+    }
+
+    /// Brings `/uv` of an image to a volume, once: what is copied there is in no layer.
+    fn fetch(&mut self, image: &str, name: &str) -> String {
+        let path = format!("{PROGRAMS}/{name}");
+        let paths = json(&["/uv".to_owned(), path.clone()]);
+        let line = format!("COPY --from={image} {paths}");
+        if !self.file.text.contains(&line) {
+            self.line(&line);
+            self.count("", "", "builder_config");
+        }
+        path
     }
 
     /// Old engines leave an empty file where a secret was mounted, and the folders above it.
@@ -491,14 +519,18 @@ impl Writer<'_> {
     }
 
     fn command(&mut self, command: &str) {
-        self.file.needs_uv = true;
+        self.own_uv();
         let pip = format!("{TOOLS}/bin/pip");
         self.file.programs.insert(pip, contract::PIP.to_owned());
         let mut mounts = self.mounts();
         mounts.secret(secret::ARCHIVE, &format!("{LENT}/apt.tar"));
+        let programs = match self.lowering.uv {
+            Some(_) => format!(":{PROGRAMS}"),
+            None => String::new(),
+        };
         let shell = format!(
             ". {LENT}/bin/lend; . {LENT}/bin/archive; cd {WORKDIR}; \
-             export PATH=\"$PATH:{LENT}/bin\" HOME=/root UV_PYTHON={VENV}/bin/python UV_NO_CACHE=1; \
+             export PATH=\"$PATH:{LENT}/bin{programs}\" HOME=/root UV_PYTHON={VENV}/bin/python UV_NO_CACHE=1; \
              code=0; /bin/bash -c \"$0\" || code=$?; rm -f {VENV}/.lock; exit $code"
         );
         let (mounts, links) = mounts.apart();

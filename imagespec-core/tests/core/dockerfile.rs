@@ -25,6 +25,7 @@ fn lowered_for(
     let lowering = Lowering {
         dialect,
         base: Start::Image(BASE),
+        uv: None,
         options: &["--index-strategy=unsafe-best-match".to_owned()],
         index: &PackageIndex {
             url: Some("https://index.example/simple?a&b".to_owned()),
@@ -201,6 +202,7 @@ fn a_reference_cannot_add_an_instruction() {
         let lowering = Lowering {
             dialect: Dialect::Buildkit,
             base: Start::Image(base),
+            uv: None,
             options: &[],
             index: &PackageIndex::default(),
             bytecode: false,
