@@ -1,7 +1,7 @@
 //! The builder `kaniko` with a real cluster.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
