@@ -47,7 +47,7 @@ impl Kaniko {
         }
         let cluster = Cluster::find(&self.host, &self.options).await?;
         let _lock = self.delivery().lock().await?;
-        let prepared = self.prepare(plan, cx, &cluster.namespace, true).await?;
+        let prepared = self.prepare(plan, cx, &cluster.namespace, false).await?;
         let (mut lost, mut taken) = (0, 0);
         let mut fresh = cx.settings.force;
         loop {
@@ -92,7 +92,7 @@ impl Kaniko {
         let own = cx.cancel.run_until_cancelled(begun).await;
         let name = &prepared.order.name;
         let Some(own) = own else {
-            cluster.remove(name).await?;
+            cluster.give_up(prepared).await?;
             return Err(BuildError::interrupted());
         };
         let own = own?;
@@ -114,9 +114,7 @@ impl Kaniko {
         let followed = cx.cancel.run_until_cancelled(Box::pin(followed)).await;
         let Some(end) = followed else {
             // Whoever only joined does not take it from the others.
-            if own {
-                cluster.remove(name).await?;
-            }
+            cluster.give_up(prepared).await?;
             return Err(BuildError::interrupted());
         };
         let keep = self.options.keep_failed;

@@ -24,8 +24,10 @@ use crate::state::{self, State};
 
 /// How often events are looked at while a Job waits.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long a cluster may be silent.
+/// How long a cluster may answer nothing but errors.
 const SILENCE: Duration = Duration::from_secs(180);
+/// How far two errors may be apart that belong together: watches are begun again at least that often.
+const APART: Duration = Duration::from_secs(60);
 /// How long the last lines of a log may take after the executor's end.
 const LAST_LINES: Duration = Duration::from_secs(15);
 /// Lines of a log that wait to be taken.
@@ -62,7 +64,27 @@ pub(crate) struct Following<'a> {
     listens: bool,
     sender: Sender<'a>,
     ended: Option<Ended>,
-    last_word: Instant,
+    silence: Silence,
+}
+
+/// Errors of a cluster with no answer in between. A cluster where nothing happens answers nothing either.
+#[derive(Debug, Default)]
+struct Silence(Option<(Instant, Instant)>);
+
+impl Silence {
+    fn answer(&mut self) {
+        self.0 = None;
+    }
+
+    /// Takes an error, and says whether it is one too many.
+    fn error(&mut self, now: Instant) -> bool {
+        let first = match self.0 {
+            Some((first, last)) if now.duration_since(last) < APART => first,
+            _ => now,
+        };
+        self.0 = Some((first, now));
+        now.duration_since(first) > SILENCE
+    }
 }
 
 /// An executor that ended.
@@ -100,7 +122,7 @@ impl<'a> Following<'a> {
             listens: false,
             sender: Sender::default(),
             ended: None,
-            last_word: Instant::now(),
+            silence: Silence::default(),
         }
     }
 
@@ -139,20 +161,12 @@ impl<'a> Following<'a> {
                 }
                 _ = look.tick() => self.look().await?,
             };
-            match end {
-                // What was printed before counts.
-                Some(end) => {
-                    while let Ok(line) = printed.try_recv() {
-                        said.take(&line);
-                    }
-                    return Ok(end);
+            // What was printed before counts.
+            if let Some(end) = end {
+                while let Ok(line) = printed.try_recv() {
+                    said.take(&line);
                 }
-                None if self.last_word.elapsed() > SILENCE => {
-                    let message = format!("the cluster at {} has gone silent", self.cluster.place);
-                    return Err(BuildError::unavailable(message)
-                        .hint("the build goes on there; the same command finds it again"));
-                }
-                None => {}
+                return Ok(end);
             }
         }
     }
@@ -164,13 +178,18 @@ impl<'a> Following<'a> {
     ) -> Result<Option<Watched<K>>, BuildError> {
         match change {
             Ok(change) => {
-                self.last_word = Instant::now();
+                self.silence.answer();
                 Ok(Some(change))
             }
             Err(
                 watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error),
             ) if is_code(&error, 403) || is_code(&error, 401) => {
                 Err(self.cluster.refusal("watch Jobs and pods", &error))
+            }
+            Err(_) if self.silence.error(Instant::now()) => {
+                let message = format!("the cluster at {} has gone silent", self.cluster.place);
+                Err(BuildError::unavailable(message)
+                    .hint("the build goes on there; the same command finds it again"))
             }
             Err(_) => Ok(None),
         }
@@ -367,4 +386,25 @@ fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_one_after_another_are_a_silence() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut silence = Silence::default();
+        let too_many = |silence: &mut Silence, times: &[u64]| {
+            times.iter().any(|seconds| silence.error(at(*seconds)))
+        };
+        assert!(!too_many(&mut silence, &[0, 30, 60, 90, 120, 150, 180]));
+        // A watch that goes on quietly says nothing.
+        assert!(!too_many(&mut silence, &[400, 700, 1000]));
+        silence.answer();
+        assert!(!too_many(&mut silence, &[1010, 1040, 1080, 1120, 1160]));
+        assert!(too_many(&mut silence, &[1195]));
+    }
 }

@@ -28,6 +28,8 @@ pub(crate) const SENDING: &str = "sending";
 pub(crate) const SENT: &str = "sent";
 /// The annotation with the reference of the image.
 pub(crate) const REFERENCE: &str = "imagespec/reference";
+/// The annotation with whoever made the Job.
+pub(crate) const CLIENT: &str = "imagespec/client";
 /// How the authorities of registries are called among what a build is lent.
 pub(crate) const AUTHORITY: &str = "imagespec-registry-";
 /// The executor's container.
@@ -85,6 +87,8 @@ pub(crate) struct Order<'a> {
     pub(crate) declared: &'a [SecretMount],
     /// Logins at registries, as Docker's configuration has them.
     pub(crate) logins: Option<Value>,
+    /// Proxies that the executor itself goes by: they may hold a login, so that no argument has them.
+    pub(crate) proxies: BTreeMap<String, String>,
 }
 
 /// The name of the Job of a plan and its destination: whoever builds the same meets at it.
@@ -230,11 +234,17 @@ impl Order<'_> {
             || json!({ "requests": { "cpu": "500m", "memory": "512Mi" } }),
             |resources| json!(resources),
         );
+        let proxies = self.proxies.keys().map(|name| {
+            let key = json!({ "name": self.name, "key": name });
+            json!({ "name": name, "valueFrom": { "secretKeyRef": key } })
+        });
+        let proxies: Vec<_> = proxies.collect();
         json!({
             "name": EXECUTOR,
             "image": self.options.image,
             "imagePullPolicy": "IfNotPresent",
             "args": self.arguments,
+            "env": proxies,
             "stdin": streamed,
             "stdinOnce": streamed,
             "resources": resources,
@@ -294,8 +304,11 @@ impl Order<'_> {
         let lent = lent.map(|(name, content)| (name.clone(), content.clone()));
         let logins = self.logins.iter();
         let logins = logins.map(|logins| (LOGINS.to_owned(), logins.to_string().into_bytes()));
+        let proxies = self.proxies.iter();
+        let proxies = proxies.map(|(name, value)| (name.clone(), value.clone().into_bytes()));
         let data: BTreeMap<_, _> = lent
             .chain(logins)
+            .chain(proxies)
             .map(|(name, content)| (name, ByteString(content)))
             .collect();
         (!data.is_empty()).then(|| Secret {
@@ -348,7 +361,6 @@ pub(crate) struct Command<'a> {
     pub(crate) options: &'a Options,
     pub(crate) platform: &'a Platform,
     pub(crate) way: Way,
-    pub(crate) proxies: &'a [(String, String)],
     /// Registries that speak plain HTTP.
     pub(crate) insecure: &'a [String],
     /// Registries with an authority of their own, each with the name of the secret that it is in.
@@ -382,9 +394,6 @@ impl Command<'_> {
         }
         for (name, value) in &cx.settings.labels {
             say("label", &format!("{name}={value}"));
-        }
-        for (name, value) in self.proxies {
-            say("build-arg", &format!("{name}={value}"));
         }
         for registry in self.insecure {
             say("insecure-registry", registry);
@@ -425,3 +434,6 @@ pub(crate) fn logins(found: &BTreeMap<String, Value>) -> Option<Value> {
     let auths: Map<_, _> = found.clone().into_iter().collect();
     (!auths.is_empty()).then(|| json!({ "auths": auths }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::{Cluster, is_code};
-use crate::job::{self, Way};
+use crate::job::{self, CLIENT, Way};
 use crate::prepare::Prepared;
 use crate::state;
 
@@ -31,7 +31,9 @@ impl Cluster {
         mut fresh: bool,
     ) -> Result<bool, BuildError> {
         let jobs = self.api::<Job>();
-        let job = prepared.order.job()?;
+        let mut job = prepared.order.job()?;
+        job.annotations_mut()
+            .insert(CLIENT.to_owned(), prepared.client.clone());
         let name = prepared.order.name.as_str();
         let mut since = None;
         loop {
@@ -73,6 +75,24 @@ impl Cluster {
             }
             fresh = false;
         }
+    }
+
+    /// Removes the Job that a client made, if it is there. One that does not answer is not waited for for long.
+    pub(crate) async fn give_up(&self, prepared: &Prepared<'_>) -> Result<(), BuildError> {
+        let name = prepared.order.name.as_str();
+        let own = async {
+            let jobs = self.api::<Job>();
+            let found = self.ask("read Jobs", || jobs.get_opt(name)).await?;
+            let own =
+                found.is_some_and(|job| job.annotations().get(CLIENT) == Some(&prepared.client));
+            if own { self.remove(name).await } else { Ok(()) }
+        };
+        let given_up = timeout(REMOVING, own).await;
+        given_up.unwrap_or_else(|_| {
+            let message = format!("Job `{name}` may go on in namespace `{}`", self.namespace);
+            Err(BuildError::unavailable(message)
+                .hint("the cluster does not answer; it removes the Job some time after its end"))
+        })
     }
 
     /// Adds to a Job what belongs to it, and lets it begin.

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use imagespec_core::context::BuildContext;
-use imagespec_core::dockerfile::{Dialect, Instruction, Start};
+use imagespec_core::dockerfile::{Dialect, Instruction, Start, secret};
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::{Base, BuildPlan};
+use imagespec_core::shell;
 use imagespec_dockerfile::{Lowered, Site, lower};
 use imagespec_oci::credentials::{Credential, Credentials};
 use imagespec_oci::delivery::{parse, platform};
@@ -31,23 +33,44 @@ pub(crate) struct Prepared<'a> {
     pub(crate) archive: Archive,
     /// The Dockerfile's, for people.
     pub(crate) instructions: Vec<Instruction>,
+    /// Who prepared it: no two are alike.
+    pub(crate) client: String,
+}
+
+/// A name that nobody else has.
+fn client() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_nanos());
+    format!("{}-{now}", std::process::id())
+}
+
+/// Proxies for what runs in the build: an executor passes no variable on.
+fn lend_proxies(lent: &mut BTreeMap<String, Vec<u8>>, proxies: &[(String, String)]) {
+    if proxies.is_empty() {
+        return;
+    }
+    let exports = lent.entry(secret::NETWORK.to_owned()).or_default();
+    for (name, value) in proxies {
+        let value = shell::word(value);
+        exports.extend_from_slice(format!("export {name}={value}\n").as_bytes());
+    }
 }
 
 impl Kaniko {
-    /// Lowers a plan, packs its context, and says what the Job in a namespace is to be. Where it may, it first
-    /// brings what executors are lent to the registry.
+    /// Lowers a plan, packs its context, and says what the Job in a namespace is to be. Where that is for others to
+    /// read, it has no proxy with a login, and nothing is brought to the registry for it.
     pub(crate) async fn prepare<'a>(
         &'a self,
         plan: &BuildPlan,
         cx: &'a BuildContext<'_>,
         namespace: &'a str,
-        may_push: bool,
+        for_others: bool,
     ) -> Result<Prepared<'a>, BuildError> {
         let base = base(plan, cx)?;
         let platform = platform(plan);
         let mut tools = None;
         if tools::are_wanted(plan) {
-            match self.tools(&platform, cx, may_push).await {
+            match self.tools(&platform, cx, !for_others).await {
                 Ok(image) => tools = Some(image),
                 // Who may push the image alone has uv sent with the context.
                 Err(error) if cx.cancel.is_cancelled() => return Err(error),
@@ -68,8 +91,9 @@ impl Kaniko {
             tree,
             doorman,
             secrets: mut lent,
-            proxies,
+            mut proxies,
         } = lowered;
+        proxies.retain(|(_, value)| !(for_others && value.contains('@')));
         let (handle, cache) = (Handle::current(), self.host.cache_dir.clone());
         let packed = tokio::task::spawn_blocking(move || Archive::pack(&tree, &handle, &cache));
         let packed = with_door(packed, doorman.serve(cx.files)).await;
@@ -80,13 +104,13 @@ impl Kaniko {
         let registries = self.registries(plan, cx, &base)?;
         let logins = self.logins(&registries).await?;
         let trusted = self.trusted(&registries, &mut lent)?;
+        lend_proxies(&mut lent, &proxies);
         let way = archive.way();
         let command = Command {
             cx,
             options: &self.options,
             platform: &platform,
             way,
-            proxies: &proxies,
             insecure: &self.insecure(&registries)?,
             trusted: &trusted,
         };
@@ -101,11 +125,13 @@ impl Kaniko {
             lent,
             declared: cx.secrets,
             logins,
+            proxies: proxies.into_iter().collect(),
         };
         Ok(Prepared {
             order,
             archive,
             instructions: file.instructions,
+            client: client(),
         })
     }
 

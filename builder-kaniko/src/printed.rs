@@ -41,7 +41,7 @@ pub async fn manifests(
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
     let Prepared {
         mut order, archive, ..
-    } = kaniko.prepare(plan, cx, &namespace, false).await?;
+    } = kaniko.prepare(plan, cx, &namespace, true).await?;
     if order.way == Way::Streamed {
         let size = archive.size >> 10;
         let message = format!("the build context does not fit into a ConfigMap: {size} KiB");
@@ -51,6 +51,7 @@ pub async fn manifests(
             .hint("`imagespec build` streams it to the executor; once it has brought uv to the registry, contexts are without it"));
     }
     order.logins = None;
+    order.proxies.clear();
     order.lent.retain(|name, _| {
         PUBLIC.iter().any(|(public, _)| public == name) || name.starts_with(job::AUTHORITY)
     });
