@@ -1,6 +1,6 @@
 //! The builder `kaniko` with a real cluster.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
@@ -468,4 +468,87 @@ fn many_builds_and_large_contexts_go_through() {
         assert!(said.contains(&format!("app{at}: push the image")), "{said}");
     }
     until("nothing is left", || cluster.left("many").is_empty());
+}
+
+/// The middle of five.
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+fn seconds(does: impl FnOnce()) -> f64 {
+    let begin = std::time::Instant::now();
+    does();
+    begin.elapsed().as_secs_f64()
+}
+
+/// The most memory that a build took, in MB.
+fn memory(mut child: Child) -> u64 {
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    while child.try_wait().expect("a build").is_none() {
+        let told = fs_err::read_to_string(&status).unwrap_or_default();
+        let peak = told.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse().ok());
+        most = peak.unwrap_or(0).max(most);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(child.wait().expect("an end").success());
+    most / 1000
+}
+
+#[test]
+#[ignore = "figures: `cargo xtask soak`"]
+fn what_is_added_to_an_executors_own_time() {
+    let Some(cluster) = namespace("measured") else {
+        return;
+    };
+    let base = cluster
+        .place("[images.base]\npackages = [\"six\"]\n", "measured", "")
+        .says(&["build", "base"]);
+    let images = format!(
+        "[images.app]\nbase_image = \"{base}\"\npackages = [\"idna\"]\n[images.large]\ncopy = [\"large\"]\n"
+    );
+    let place = cluster.place(&images, "measured", "");
+    let printed = place.says(&["plan", "app", "--format", "job"]);
+    let list: Value = serde_json::from_str(&printed).expect("JSON");
+    let job = list["items"][2]["metadata"]["name"]
+        .as_str()
+        .expect("a name");
+    let (mut ours, mut theirs, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..5 {
+        ours.push(seconds(|| drop(place.says(&["build", "app", "--force"]))));
+        found.push(seconds(|| drop(place.says(&["build", "app"]))));
+        until("nothing is left", || cluster.left("measured").is_empty());
+        theirs.push(seconds(|| {
+            cluster.apply(&list);
+            let name = format!("job/{job}");
+            let wait = ["wait", "--for=condition=complete", "--timeout=60s", &name];
+            cluster.says(&[&wait[..], &["--namespace", "measured"]].concat());
+        }));
+        cluster.says(&[
+            "delete",
+            "all,secrets,configmaps",
+            "--all",
+            "--namespace",
+            "measured",
+        ]);
+        until("nothing is left", || cluster.left("measured").is_empty());
+    }
+    let mut peaks = Vec::new();
+    for megabytes in [1, 200] {
+        random(&place, megabytes << 20);
+        peaks.push(memory(begun(&place, &["large"])));
+    }
+    // It is for whoever runs it.
+    let _ = writeln!(
+        std::io::stderr(),
+        "built {:.2} s, the same manifests with kubectl {:.2} s, found {:.3} s; memory with a context of 1 MB {} MB, \
+         of 200 MB {} MB",
+        median(ours),
+        median(theirs),
+        median(found),
+        peaks[0],
+        peaks[1]
+    );
 }
