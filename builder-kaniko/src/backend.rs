@@ -15,6 +15,8 @@ use imagespec_oci::Delivery;
 use imagespec_oci::delivery::is_untold;
 use imagespec_oci::images::ImageStore;
 
+use tokio::sync::OnceCell;
+
 use crate::cluster::Cluster;
 use crate::options::{OPTIONS, Options};
 use crate::rights;
@@ -38,17 +40,30 @@ pub struct Kaniko {
     pub(crate) host: Host,
     pub(crate) options: Options,
     pub(crate) store: ImageStore,
+    /// The cluster, once it was looked for: whoever asks for credentials need not be asked twice.
+    cluster: OnceCell<Cluster>,
 }
 
 fn create(config: BuilderConfig<'_>) -> Result<Arc<dyn Builder>, BuildError> {
-    Ok(Arc::new(Kaniko {
-        host: config.host.clone(),
-        options: Options::read(config.options)?,
-        store: ImageStore::open(&config.host.cache_dir),
-    }))
+    Ok(Arc::new(Kaniko::new(config)?))
 }
 
 impl Kaniko {
+    pub(crate) fn new(config: BuilderConfig<'_>) -> Result<Self, BuildError> {
+        Ok(Self {
+            host: config.host.clone(),
+            options: Options::read(config.options)?,
+            store: ImageStore::open(&config.host.cache_dir),
+            cluster: OnceCell::new(),
+        })
+    }
+
+    /// The cluster that builds.
+    pub(crate) async fn cluster(&self) -> Result<&Cluster, BuildError> {
+        let find = || Cluster::find(&self.host, &self.options);
+        self.cluster.get_or_try_init(find).await
+    }
+
     /// Where its images are looked for and brought to.
     pub(crate) fn delivery(&self) -> Delivery<'_> {
         Delivery {
@@ -87,11 +102,11 @@ impl Builder for Kaniko {
                 None => error.message,
             },
         };
-        let cluster = match Cluster::find(&self.host, &self.options).await {
+        let cluster = match self.cluster().await {
             Ok(cluster) => cluster,
             Err(error) => return missing(error),
         };
-        match rights::missing(&cluster, &self.options).await {
+        match rights::missing(cluster).await {
             Ok(lacks) if lacks.is_empty() => Availability::Ready {
                 detail: format!(
                     "namespace `{}` of the cluster at {}",

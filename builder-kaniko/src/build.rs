@@ -6,6 +6,7 @@ use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_core::mask::Mask;
 use imagespec_core::plan::BuildPlan;
+use imagespec_oci::delivery::is_untold;
 
 use crate::backend::Kaniko;
 use crate::cluster::Cluster;
@@ -45,21 +46,25 @@ impl Kaniko {
         if cx.destination.registry.is_none() {
             return Err(no_registry());
         }
-        let cluster = Cluster::find(&self.host, &self.options).await?;
+        let cluster = self.cluster().await?;
         let _lock = self.delivery().lock().await?;
         let prepared = self.prepare(plan, cx, &cluster.namespace, false).await?;
         let (mut lost, mut taken) = (0, 0);
         let mut fresh = cx.settings.force;
         loop {
-            match self.once(&cluster, &prepared, cx, fresh).await? {
+            match self.once(cluster, &prepared, cx, fresh).await? {
                 Outcome::Image(digest) => {
                     let is_ours = |found: &Digest| digest.is_none_or(|digest| digest == *found);
                     let built = self.delivery().confirm(plan, cx, is_ours).await?;
                     return self.bring(plan, cx, built).await;
                 }
                 Outcome::Taken => {
-                    // Another client that followed it may have removed it after its good end.
-                    if let Some(found) = self.delivery().find_pushed(plan, cx).await? {
+                    // Another client that followed it may have removed it after its good end. An image that was there
+                    // before is not what was asked for by force.
+                    if !cx.settings.force
+                        && !is_untold(cx)
+                        && let Some(found) = self.delivery().find_pushed(plan, cx).await?
+                    {
                         return self.bring(plan, cx, found).await;
                     }
                     taken += 1;

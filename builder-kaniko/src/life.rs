@@ -46,17 +46,22 @@ impl Cluster {
                     }
                 })
                 .await?;
-            if let Some(created) = created {
-                let furnished = self.furnish(prepared, &created).await;
+            let found = match created {
+                Some(created) => Some(created),
+                None => self.ask("read Jobs", || jobs.get_opt(name)).await?,
+            };
+            let Some(found) = found else {
+                continue;
+            };
+            // It may have been made by an attempt whose answer was lost.
+            if prepared.made(&found) {
+                let furnished = self.furnish(prepared, &found).await;
                 if furnished.is_err() {
                     // What is not whole is not left behind.
                     self.remove_soon(name).await;
                 }
                 return furnished.map(|()| true);
             }
-            let Some(found) = self.ask("read Jobs", || jobs.get_opt(name)).await? else {
-                continue;
-            };
             let leaving = found.metadata.deletion_timestamp.is_some();
             let over = state::is_complete(&found) || state::of_job(&found).is_some();
             let suspended = found.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
@@ -83,9 +88,10 @@ impl Cluster {
         let own = async {
             let jobs = self.api::<Job>();
             let found = self.ask("read Jobs", || jobs.get_opt(name)).await?;
-            let own =
-                found.is_some_and(|job| job.annotations().get(CLIENT) == Some(&prepared.client));
-            if own { self.remove(name).await } else { Ok(()) }
+            if found.is_some_and(|job| prepared.made(&job)) {
+                self.remove(name).await?;
+            }
+            Ok(())
         };
         let given_up = timeout(REMOVING, own).await;
         given_up.unwrap_or_else(|_| {

@@ -15,6 +15,8 @@ use imagespec_dockerfile::{Lowered, Site, lower};
 use imagespec_oci::credentials::{Credential, Credentials};
 use imagespec_oci::delivery::{parse, platform};
 use imagespec_oci::{Reference, Registry};
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -35,6 +37,14 @@ pub(crate) struct Prepared<'a> {
     pub(crate) instructions: Vec<Instruction>,
     /// Who prepared it: no two are alike.
     pub(crate) client: String,
+}
+
+impl Prepared<'_> {
+    /// Whether a Job is the one that was made from this, by this client.
+    pub(crate) fn made(&self, job: &Job) -> bool {
+        let leaving = job.metadata.deletion_timestamp.is_some();
+        !leaving && job.annotations().get(job::CLIENT) == Some(&self.client)
+    }
 }
 
 /// A name that nobody else has.

@@ -5,12 +5,10 @@ use imagespec_core::context::BuildContext;
 use imagespec_core::dockerfile::secret::PUBLIC;
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::{Base, BuildPlan};
-use imagespec_oci::images::ImageStore;
 use serde_json::{Value, json};
 
 use crate::backend::Kaniko;
 use crate::job::{self, Way};
-use crate::options::Options;
 use crate::prepare::Prepared;
 
 /// What a build is lent, its context and its Job, in the order in which they are applied. No login is in it, and no
@@ -20,11 +18,7 @@ pub async fn manifests(
     plan: &BuildPlan,
     cx: &BuildContext<'_>,
 ) -> Result<Vec<Value>, BuildError> {
-    let kaniko = Kaniko {
-        host: config.host.clone(),
-        options: Options::read(config.options)?,
-        store: ImageStore::open(&config.host.cache_dir),
-    };
+    let kaniko = Kaniko::new(config)?;
     if !matches!(plan.base, Base::Reference { .. }) {
         let message = "a Job that others apply starts from an image of a registry";
         return Err(BuildError::input(message)

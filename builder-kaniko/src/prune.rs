@@ -7,9 +7,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 
-use crate::cluster::Cluster;
+use crate::backend::Kaniko;
 use crate::job::{MANAGED_BY, REFERENCE};
-use crate::options::Options;
 use crate::state;
 
 /// After how many seconds a Job that was not let begin is nobody's.
@@ -21,8 +20,8 @@ pub async fn prune(
     config: BuilderConfig<'_>,
     all: bool,
 ) -> Result<Vec<(String, String)>, BuildError> {
-    let options = Options::read(config.options)?;
-    let cluster = Cluster::find(config.host, &options).await?;
+    let kaniko = Kaniko::new(config)?;
+    let cluster = kaniko.cluster().await?;
     let jobs = cluster.api::<Job>();
     let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
     let found = cluster.ask("list Jobs", || jobs.list(&ours)).await?;

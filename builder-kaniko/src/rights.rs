@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use futures::future::try_join_all;
 use imagespec_core::error::BuildError;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
@@ -10,7 +11,6 @@ use kube::Api;
 use kube::api::PostParams;
 
 use crate::cluster::Cluster;
-use crate::options::Options;
 
 /// One right: a group, a resource with its subresource, and the verbs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,43 +35,57 @@ const NEEDED: [(&str, &str, &[&str]); 7] = [
     ("", "events", &["list"]),
 ];
 
+/// A group, a resource and a verb.
+type Question = (&'static str, &'static str, &'static str);
+
 /// The rights that are missing.
-pub(crate) async fn missing(cluster: &Cluster, _: &Options) -> Result<Vec<Right>, BuildError> {
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
-    let mut missing = Vec::new();
+pub(crate) async fn missing(cluster: &Cluster) -> Result<Vec<Right>, BuildError> {
+    let mut questions: Vec<Question> = Vec::new();
     for (group, resource, verbs) in NEEDED {
-        let mut lacks = Vec::new();
-        for verb in verbs {
-            let (name, part) = resource.split_once('/').unwrap_or((resource, ""));
-            let review = SelfSubjectAccessReview {
-                spec: SelfSubjectAccessReviewSpec {
-                    resource_attributes: Some(ResourceAttributes {
-                        namespace: Some(cluster.namespace.clone()),
-                        group: Some(group.to_owned()),
-                        resource: Some(name.to_owned()),
-                        subresource: Some(part.to_owned()),
-                        verb: Some((*verb).to_owned()),
-                        ..ResourceAttributes::default()
-                    }),
-                    ..SelfSubjectAccessReviewSpec::default()
-                },
-                ..SelfSubjectAccessReview::default()
-            };
-            let asked = || async { reviews.create(&PostParams::default(), &review).await };
-            let answer = cluster.ask("ask for rights", asked).await?;
-            if !answer.status.is_some_and(|status| status.allowed) {
-                lacks.push(*verb);
+        questions.extend(verbs.iter().map(|verb| (group, resource, *verb)));
+    }
+    let questions = questions.into_iter();
+    let answers = questions.map(|question| is_refused(cluster, question));
+    let asked = try_join_all(answers).await?;
+    let mut missing: Vec<Right> = Vec::new();
+    for (group, resource, verb) in asked.into_iter().flatten() {
+        match missing.last_mut() {
+            Some(right) if (right.group, right.resource) == (group, resource) => {
+                right.verbs.push(verb);
             }
-        }
-        if !lacks.is_empty() {
-            missing.push(Right {
+            _ => missing.push(Right {
                 group,
                 resource,
-                verbs: lacks,
-            });
+                verbs: vec![verb],
+            }),
         }
     }
     Ok(missing)
+}
+
+/// The question again, where the answer is no.
+async fn is_refused(cluster: &Cluster, question: Question) -> Result<Option<Question>, BuildError> {
+    let (group, resource, verb) = question;
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
+    let (name, part) = resource.split_once('/').unwrap_or((resource, ""));
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                namespace: Some(cluster.namespace.clone()),
+                group: Some(group.to_owned()),
+                resource: Some(name.to_owned()),
+                subresource: Some(part.to_owned()),
+                verb: Some(verb.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let asked = || async { reviews.create(&PostParams::default(), &review).await };
+    let answer = cluster.ask("ask for rights", asked).await?;
+    let allowed = answer.status.is_some_and(|status| status.allowed);
+    Ok((!allowed).then_some(question))
 }
 
 /// Rights in one line.
