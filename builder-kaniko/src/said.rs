@@ -1,16 +1,12 @@
 //! What an executor says of its build, as a person who knows the spec would say it.
 
-use std::collections::VecDeque;
-
 use imagespec_core::dockerfile::Instruction;
 use imagespec_core::error::BuildError;
 use imagespec_core::event::{Progress, StepProgress};
 use imagespec_core::mask::Mask;
-use imagespec_dockerfile::failure;
+use imagespec_dockerfile::{LastLines, failure};
 use serde::Deserialize;
 
-/// How many of a failed command's last lines are repeated.
-const LINES: usize = 40;
 /// Instructions that a Dockerfile's own list counts.
 const COUNTED: [&str; 4] = ["ADD ", "COPY ", "RUN ", "WORKDIR "];
 
@@ -46,7 +42,7 @@ pub(crate) struct Said<'a> {
     /// How many names the image has, and the digests that were pushed under them.
     names: usize,
     pushed: Vec<String>,
-    last: VecDeque<String>,
+    last: LastLines,
     errors: Vec<String>,
 }
 
@@ -67,7 +63,7 @@ impl<'a> Said<'a> {
             pushes: false,
             names,
             pushed: Vec::new(),
-            last: VecDeque::new(),
+            last: LastLines::default(),
             errors: Vec::new(),
         }
     }
@@ -125,7 +121,7 @@ impl<'a> Said<'a> {
     }
 
     fn begin(&mut self, at: usize) {
-        self.last.clear();
+        self.last = LastLines::default();
         self.cached = false;
         let Some(instruction) = self.instructions.get(at) else {
             return;
@@ -149,10 +145,7 @@ impl<'a> Said<'a> {
         if let Some(step) = &self.step {
             step.log(line.clone());
         }
-        if self.last.len() == LINES {
-            self.last.pop_front();
-        }
-        self.last.push_back(line);
+        self.last.push(line);
     }
 
     /// Says that all of it ended well.
@@ -161,9 +154,9 @@ impl<'a> Said<'a> {
     }
 
     /// Why the build failed, by the field that asked for what failed. `code` is the executor's exit code.
-    pub(crate) fn failure(self, code: i32) -> BuildError {
+    pub(crate) fn failure(mut self, code: i32) -> BuildError {
         let said = self.errors.join("\n");
-        let lines: Vec<_> = self.last.into();
+        let lines = self.last.take();
         let status = said.rsplit_once("exit status ").map(|(_, rest)| rest);
         let exit = status.map(|rest| {
             let end = rest.find(|c: char| !c.is_ascii_digit());
@@ -202,7 +195,7 @@ impl<'a> Said<'a> {
             && self
                 .errors
                 .iter()
-                .chain(&self.last)
+                .chain(self.last.iter())
                 .any(|line| line.contains("EOF"))
     }
 }

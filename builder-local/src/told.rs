@@ -1,6 +1,6 @@
 //! What an engine tells of a build, as a person who knows the spec would tell it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::error::Error as _;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
@@ -8,11 +8,9 @@ use imagespec_core::dockerfile::Instruction;
 use imagespec_core::error::BuildError;
 use imagespec_core::event::{Progress, StepProgress};
 use imagespec_core::mask::Mask;
-use imagespec_dockerfile::failure;
+use imagespec_dockerfile::{LastLines, failure};
 use tonic::{Code, Status};
 
-/// How many of a failed command's last lines are repeated.
-const LINES: usize = 40;
 /// What an engine says of what it did not end for another's sake.
 const CANCELLED: &str = "context canceled";
 
@@ -36,7 +34,7 @@ struct State<'a> {
     error: Option<String>,
     /// A line that is not whole yet.
     partial: Vec<u8>,
-    last: VecDeque<String>,
+    last: LastLines,
     /// Bytes done and in all, of each thing that moves.
     bytes: HashMap<String, (u64, u64)>,
 }
@@ -145,7 +143,7 @@ impl<'a> Told<'a> {
             return self.refusal(status);
         };
         state.flush(&self.mask);
-        let lines: Vec<_> = std::mem::take(&mut state.last).into();
+        let lines = state.last.take();
         let at = state.instruction.unwrap_or_default();
         let error = state.error.take().unwrap_or_default();
         let exit = error
@@ -198,10 +196,7 @@ impl State<'_> {
         if let Some(step) = &self.step {
             step.log(line.clone());
         }
-        if self.last.len() == LINES {
-            self.last.pop_front();
-        }
-        self.last.push_back(line);
+        self.last.push(line);
     }
 }
 

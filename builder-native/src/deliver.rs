@@ -9,6 +9,7 @@ use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::{Base, BuildPlan};
 use imagespec_core::platform::Platform;
+use imagespec_oci::delivery::parse;
 use imagespec_oci::engine::EngineImage;
 use imagespec_oci::image::{Descriptor, Image};
 use imagespec_oci::images::ImageRecord;
@@ -370,24 +371,9 @@ pub(crate) fn megabytes(bytes: u64) -> f64 {
     f64::from(u32::try_from(bytes / 100_000).unwrap_or(u32::MAX)) / 10.0
 }
 
-pub(crate) fn parse(reference: &str) -> Result<Reference, BuildError> {
-    reference
-        .parse()
-        .map_err(|error: imagespec_oci::ReferenceError| BuildError::from(error).field("registry"))
-}
-
 fn output_error(cx: &BuildContext<'_>, error: &std::io::Error) -> BuildError {
-    let built = BuildError::failed(format!("cannot write the output `{}`", cx.output))
-        .field("output")
-        .caused_by(error);
-    match error.kind() {
-        std::io::ErrorKind::AlreadyExists => BuildError {
-            kind: imagespec_core::error::ErrorKind::Input,
-            ..built
-        }
-        .hint("name a folder that does not exist yet"),
-        _ => built,
-    }
+    let message = format!("cannot write the output `{}`", cx.output);
+    BuildError::unwritten(message, "output", error)
 }
 
 fn layers_of(native: &Native, record: &ImageRecord) -> Result<Vec<BuiltLayer>, BuildError> {

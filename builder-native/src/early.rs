@@ -9,12 +9,13 @@ use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_oci::Registry;
 use imagespec_oci::cache::Layer;
+use imagespec_oci::delivery::parse;
 use imagespec_oci::image::Descriptor;
 use imagespec_oci::registry::{BlobPush, Mounts, Stored};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::assemble::{Assembled, Assembly};
-use crate::deliver::{mounts, parse};
+use crate::deliver::mounts;
 
 /// How many layers are sent at once while others are made.
 const UPLOADS: usize = 2;

@@ -6,7 +6,7 @@ mod lower;
 mod tree;
 mod written;
 
-pub use failure::failure;
+pub use failure::{LastLines, failure};
 pub use lower::{Lowered, Site, lower};
 pub use tree::{DOCKERFILE, Doorman, File, Node, Tree};
 pub use written::{Base, print, write};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use imagespec_core::context::{BuildContext, write_files};
 use imagespec_core::dockerfile::{Start, TOOLS, secret};
-use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_core::error::BuildError;
 use imagespec_core::plan::BuildPlan;
 
 use crate::lower::{self, Lowered, Site, lower};
@@ -108,13 +108,5 @@ fn open_to_all(path: &Path) -> io::Result<()> {
 fn unwritten(folder: &Path, error: &io::Error) -> BuildError {
     let folder = folder.display();
     let message = format!("cannot write the Dockerfile's context into `{folder}`");
-    let failed = BuildError::failed(message).field("write").caused_by(error);
-    match error.kind() {
-        io::ErrorKind::AlreadyExists => BuildError {
-            kind: ErrorKind::Input,
-            ..failed
-        }
-        .hint("name a folder that does not exist yet"),
-        _ => failed,
-    }
+    BuildError::unwritten(message, "write", error)
 }

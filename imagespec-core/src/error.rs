@@ -133,6 +133,20 @@ impl BuildError {
         self
     }
 
+    /// The error of a folder or a file that a person names and that cannot be written. What is there already is that
+    /// person's to name otherwise.
+    pub fn unwritten(message: impl Into<String>, field: &str, error: &std::io::Error) -> Self {
+        let failed = Self::failed(message).field(field).caused_by(error);
+        if error.kind() != std::io::ErrorKind::AlreadyExists {
+            return failed;
+        }
+        Self {
+            kind: ErrorKind::Input,
+            ..failed
+        }
+        .hint("name a folder that does not exist yet")
+    }
+
     /// As [`BuildError::caused_by`], for an error whose own message is already this one's.
     #[must_use]
     pub fn caused_by_source_of(mut self, error: &(dyn std::error::Error + 'static)) -> Self {

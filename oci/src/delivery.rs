@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use imagespec_core::builder::{BuiltImage, BuiltLayer};
 use imagespec_core::context::{BuildContext, Output};
 use imagespec_core::digest::Digest;
-use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
 use imagespec_core::plan::BuildPlan;
 use imagespec_core::platform::Platform;
@@ -275,17 +275,7 @@ impl Delivery<'_> {
         };
         written.map_err(|error| {
             let message = format!("cannot write the output `{}`", cx.output);
-            let failed = BuildError::failed(message)
-                .field("output")
-                .caused_by(&error);
-            match error.kind() {
-                io::ErrorKind::AlreadyExists => BuildError {
-                    kind: ErrorKind::Input,
-                    ..failed
-                }
-                .hint("name a folder that does not exist yet"),
-                _ => failed,
-            }
+            BuildError::unwritten(message, "output", &error)
         })?;
         let reference = cx.destination.reference();
         Ok(self.built(reference, Some(image.digest), layers, true))
