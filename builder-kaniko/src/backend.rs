@@ -1,5 +1,6 @@
 //! The entry under which the builder is known, and what it says of itself.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -95,12 +96,14 @@ impl Builder for Kaniko {
     }
 
     async fn probe(&self) -> Availability {
-        let missing = |error: BuildError| Availability::Missing {
-            hint: error.hints.join("; "),
-            reason: match &error.source {
-                Some(cause) => format!("{error}: {cause}"),
-                None => error.message,
-            },
+        let missing = |error: BuildError| {
+            let first: &(dyn Error + 'static) = &error;
+            let chain = std::iter::successors(Some(first), |error| (*error).source());
+            let said: Vec<_> = chain.map(ToString::to_string).collect();
+            Availability::Missing {
+                reason: said.join(": "),
+                hint: error.hints.join("; "),
+            }
         };
         let cluster = match self.cluster().await {
             Ok(cluster) => cluster,

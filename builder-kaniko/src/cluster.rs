@@ -77,6 +77,19 @@ impl Cluster {
     pub(crate) async fn ask<T, F>(
         &self,
         what: &str,
+        request: impl FnMut() -> F,
+    ) -> Result<T, BuildError>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        self.ask_at_most(ATTEMPTS, what, request).await
+    }
+
+    /// As [`Cluster::ask`], but so often at most: whether there is a cluster at all is not worth a long wait.
+    pub(crate) async fn ask_at_most<T, F>(
+        &self,
+        attempts: u32,
+        what: &str,
         mut request: impl FnMut() -> F,
     ) -> Result<T, BuildError>
     where
@@ -88,13 +101,13 @@ impl Cluster {
             attempt += 1;
             let error = match answer {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) if attempt == ATTEMPTS || !is_passing(&error) => {
+                Ok(Err(error)) if attempt == attempts || !is_passing(&error) => {
                     return Err(self.refusal(what, &error));
                 }
                 Ok(Err(_)) => None,
                 Err(error) => Some(error),
             };
-            if let Some(error) = error.filter(|_| attempt == ATTEMPTS) {
+            if let Some(error) = error.filter(|_| attempt == attempts) {
                 return Err(self.silence(what).caused_by(&error));
             }
             tokio::time::sleep(pause(attempt)).await;

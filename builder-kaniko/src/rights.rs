@@ -12,6 +12,9 @@ use kube::api::PostParams;
 
 use crate::cluster::Cluster;
 
+/// How often each is asked about.
+const ATTEMPTS: u32 = 2;
+
 /// One right: a group, a resource with its subresource, and the verbs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Right {
@@ -83,7 +86,8 @@ async fn is_refused(cluster: &Cluster, question: Question) -> Result<Option<Ques
         ..SelfSubjectAccessReview::default()
     };
     let asked = || async { reviews.create(&PostParams::default(), &review).await };
-    let answer = cluster.ask("ask for rights", asked).await?;
+    let answer = cluster.ask_at_most(ATTEMPTS, "ask for rights", asked);
+    let answer = answer.await?;
     let allowed = answer.status.is_some_and(|status| status.allowed);
     Ok((!allowed).then_some(question))
 }
