@@ -30,6 +30,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Error> {
     let mut rows = Vec::new();
     for (title, check) in CHECKS {
         report::heading(title);
+        let [target, temporary] = workspace.free();
+        report::note(&format!(
+            "free: {target:.1} GB for what is compiled, {temporary:.1} GB for what tests make"
+        ));
         let start = Instant::now();
         let result = check(workspace);
         if let Err(error) = &result {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
+
 use crate::command::{Program, on_path};
 use crate::error::Error;
 use crate::report;
@@ -39,13 +41,14 @@ impl Crate {
         let path = folder.join("bin").join(self.name);
         if !path.is_file() {
             report::note(&format!("installing {} {}", self.name, self.version));
+            let build = scratch(workspace)?;
             workspace
                 .cargo("install")
                 .args(["--quiet", "--locked", "--debug"])
                 .args([self.name, "--version", self.version])
                 .arg("--root")
                 .arg(&folder)
-                .env("CARGO_TARGET_DIR", workspace.tools().join("build"))
+                .env("CARGO_TARGET_DIR", build.path())
                 .run()?;
         }
         Ok(Program::new(path))
@@ -133,26 +136,31 @@ impl Module {
             return Ok(folder);
         }
         report::note(&format!("compiling {name} {version}"));
-        let cache = workspace.tools().join("go");
+        let build = scratch(workspace)?;
+        let modules = build.path().join("modules");
         let go = |subcommand: &[&str]| {
             Program::new("go")
                 .args(subcommand)
-                .env("GOMODCACHE", &cache)
+                .env("GOMODCACHE", &modules)
+                .env("GOCACHE", build.path().join("cache"))
                 .env("GOFLAGS", "-modcacherw")
                 .env("CGO_ENABLED", if self.c.is_some() { "1" } else { "0" })
         };
         go(&["mod", "download", &format!("{}@{version}", self.path)]).run()?;
         // `go install` takes no module that replaces others, and this may be one.
-        let mut source = cache.join(format!("{}@{version}", self.path));
+        let mut source = modules.join(format!("{}@{version}", self.path));
         let partial = folder.with_extension("partial");
         fs_err::create_dir_all(&partial)?;
         if let Some(staging) = self.staging {
-            let own = workspace.tools().join(format!("{name}-module"));
+            let own = build.path().join("module");
             self.stage(staging, &source, &own)?;
             source = own;
         }
-        let told = format!("-X k8s.io/component-base/version.gitVersion={version}");
-        let flags = self.staging.map(|_| told).unwrap_or_default();
+        let mut flags = "-s -w".to_owned();
+        if self.staging.is_some() {
+            flags.push_str(" -X k8s.io/component-base/version.gitVersion=");
+            flags.push_str(version);
+        }
         let build = go(&["build", "-mod=mod", "-ldflags", &flags]);
         let build = build.args(["-tags", self.c.unwrap_or_default(), "-o"]);
         let build = build.arg(&partial).args(self.commands);
@@ -179,6 +187,16 @@ impl Module {
         fs_err::copy(source.join("go.sum"), own.join("go.sum"))?;
         Ok(())
     }
+}
+
+/// A folder for what compiling leaves behind. That is gigabytes of modules and of compiled packages which nothing
+/// reads again, so it goes as soon as the programs are there.
+fn scratch(workspace: &Workspace) -> Result<TempDir, Error> {
+    let tools = workspace.tools();
+    fs_err::create_dir_all(&tools)?;
+    Ok(tempfile::Builder::new()
+        .prefix("build-")
+        .tempdir_in(tools)?)
 }
 
 /// uv: the machine's, or one from the package index that pip is set up for.

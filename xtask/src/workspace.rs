@@ -37,8 +37,25 @@ impl Workspace {
 
     /// `cargo` with a subcommand, in the root.
     pub(crate) fn cargo(&self, subcommand: &str) -> Program {
-        Program::new(env!("CARGO"))
+        let cargo = Program::new(env!("CARGO"))
             .arg(subcommand)
-            .folder(&self.root)
+            .folder(&self.root);
+        // What makes the next compilation faster is gigabytes that a machine which compiles once does not need.
+        match std::env::var_os("CI") {
+            Some(_) => cargo.env("CARGO_INCREMENTAL", "0"),
+            None => cargo,
+        }
+    }
+
+    /// How many GB are free where Cargo builds and where tests put what they make.
+    pub(crate) fn free(&self) -> [f64; 2] {
+        [self.target.clone(), std::env::temp_dir()].map(|folder| {
+            let found = rustix::fs::statvfs(&folder).or_else(|_| rustix::fs::statvfs(&self.root));
+            found.map_or(0.0, |found| {
+                #[expect(clippy::cast_precision_loss, reason = "it is shown with one digit")]
+                let bytes = found.f_bavail as f64 * found.f_frsize as f64;
+                bytes / 1e9
+            })
+        })
     }
 }
