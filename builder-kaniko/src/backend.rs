@@ -19,7 +19,7 @@ use imagespec_oci::images::ImageStore;
 use tokio::sync::OnceCell;
 
 use crate::cluster::Cluster;
-use crate::options::{OPTIONS, Options};
+use crate::options::{Executor, OPTIONS, Options};
 use crate::rights;
 
 /// How the builder presents itself.
@@ -78,21 +78,24 @@ impl Kaniko {
 #[async_trait]
 impl Builder for Kaniko {
     fn capabilities(&self) -> CapabilitySet {
-        CapabilitySet::from([
+        let mut able = CapabilitySet::from([
             Capability::BaseDebian,
             Capability::BaseImage,
             Capability::BaseReference,
             Capability::PythonExec,
-            Capability::AptPackages,
             Capability::PythonPackages,
             Capability::RuntimePackages,
-            Capability::Run,
             Capability::Secrets,
-            Capability::HelperImages,
             Capability::OutputPush,
             Capability::OutputOciDir,
             Capability::OutputTar,
-        ])
+        ]);
+        if self.options.executor == Executor::Kaniko {
+            able.insert(Capability::AptPackages);
+            able.insert(Capability::Run);
+            able.insert(Capability::HelperImages);
+        }
+        able
     }
 
     async fn probe(&self) -> Availability {

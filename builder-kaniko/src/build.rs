@@ -8,10 +8,13 @@ use imagespec_core::mask::Mask;
 use imagespec_core::plan::BuildPlan;
 use imagespec_oci::delivery::is_untold;
 
+use crate::answers::Answers;
 use crate::backend::Kaniko;
 use crate::cluster::Cluster;
 use crate::follow::{End, Following};
 use crate::job::Way;
+use crate::options::Executor;
+use crate::output::Output as Printed;
 use crate::prepare::Prepared;
 use crate::said::Said;
 use crate::state;
@@ -21,8 +24,8 @@ const TAKEN: u32 = 5;
 
 /// What came of one Job.
 enum Outcome {
-    /// An image, of this digest where the executor said it.
-    Image(Option<Digest>),
+    /// An image, of this digest where the executor said it, and as it told of it.
+    Image(Option<Digest>, Option<BuiltImage>),
     /// The cluster lost the build.
     Lost(BuildError),
     /// Somebody removed the Job.
@@ -53,9 +56,13 @@ impl Kaniko {
         let mut fresh = cx.settings.force;
         loop {
             match self.once(cluster, &prepared, cx, fresh).await? {
-                Outcome::Image(digest) => {
+                Outcome::Image(digest, told) => {
                     let is_ours = |found: &Digest| digest.is_none_or(|digest| digest == *found);
-                    let built = self.delivery().confirm(plan, cx, is_ours).await?;
+                    let mut built = self.delivery().confirm(plan, cx, is_ours).await?;
+                    if let Some(told) = told {
+                        built.pushed_bytes = told.pushed_bytes;
+                        built.work = told.work;
+                    }
                     return self.bring(plan, cx, built).await;
                 }
                 Outcome::Taken => {
@@ -107,12 +114,16 @@ impl Kaniko {
                 "joins the build that is under way as Job `{name}` in namespace `{namespace}`"
             ));
         }
-        let mut said = Said::new(
-            cx.progress,
-            &prepared.instructions,
-            1 + cx.destination.extra_tags.len(),
-            Mask::of(cx.secrets),
-        );
+        let mask = Mask::of(cx.secrets);
+        let mut said = match self.options.executor {
+            Executor::Kaniko => Printed::Kaniko(Said::new(
+                cx.progress,
+                &prepared.instructions,
+                1 + cx.destination.extra_tags.len(),
+                mask,
+            )),
+            Executor::Native => Printed::Native(Answers::new(cx.progress, mask)),
+        };
         let streamed = prepared.order.way == Way::Streamed;
         let archive = streamed.then_some(&prepared.archive);
         let followed = Following::new(cluster, name, cx.progress, archive).end(&mut said);
@@ -125,9 +136,9 @@ impl Kaniko {
         let keep = self.options.keep_failed;
         match end {
             Ok(End::Done(message)) => {
-                said.done();
+                let told = said.done();
                 cluster.remove_soon(name).await;
-                Ok(Outcome::Image(message.trim().parse().ok()))
+                Ok(Outcome::Image(message.trim().parse().ok(), told))
             }
             Ok(End::Gone) => Ok(Outcome::Taken),
             Ok(End::Failed(_)) if streamed && said.is_cut_short() => {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use crate::cluster::{Cluster, is_code};
 use crate::context::Archive;
 use crate::logs;
-use crate::said::Said;
+use crate::output::Output;
 use crate::send::Sender;
 use crate::state::{self, State};
 
@@ -127,7 +127,7 @@ impl<'a> Following<'a> {
     }
 
     /// Follows it to its end.
-    pub(crate) async fn end(mut self, said: &mut Said<'_>) -> Result<End, BuildError> {
+    pub(crate) async fn end(mut self, said: &mut Output<'_>) -> Result<End, BuildError> {
         let jobs = Config::default().fields(&format!("metadata.name={}", self.name));
         let mut jobs = watch(self.cluster.api::<Job>(), jobs);
         let pods = Config::default().labels(&format!("batch.kubernetes.io/job-name={}", self.name));

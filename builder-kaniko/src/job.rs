@@ -15,8 +15,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Map, Value, json};
 
+use crate::assignment::lent::AUTHORITIES;
 use crate::merge::merge;
-use crate::options::{Logins, Options};
+use crate::options::{Executor, Logins, Options};
+use crate::program::HOME;
 
 /// The label by which all Jobs of ours are known.
 pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "imagespec");
@@ -35,11 +37,40 @@ pub(crate) const AUTHORITY: &str = "imagespec-registry-";
 /// The executor's container.
 pub(crate) const EXECUTOR: &str = "executor";
 /// The key of the context in its `ConfigMap`.
-const ARCHIVE: &str = "context.tar.gz";
+pub(crate) const ARCHIVE: &str = "context.tar.gz";
 /// The key of logins in a Secret.
 const LOGINS: &str = ".dockerconfigjson";
-/// Where a context that is no stream is mounted.
-const MOUNTED: &str = "/kaniko/context";
+/// Where executor `native` may write, and where it keeps what it fetched and made.
+pub(crate) const WORK: &str = "/imagespec/work";
+/// Who runs executor `native`: nobody in particular.
+pub(crate) const NOBODY: u32 = 65532;
+
+/// Where things are mounted in an executor's container.
+pub(crate) struct Places {
+    /// What the build is lent.
+    pub(crate) lent: &'static str,
+    /// Logins at registries.
+    pub(crate) logins: &'static str,
+    /// A context that is no stream.
+    pub(crate) context: &'static str,
+}
+
+impl Executor {
+    pub(crate) const fn places(self) -> Places {
+        match self {
+            Self::Kaniko => Places {
+                lent: SECRETS,
+                logins: "/kaniko/.docker",
+                context: "/kaniko/context",
+            },
+            Self::Native => Places {
+                lent: "/imagespec/lent",
+                logins: "/imagespec/logins",
+                context: "/imagespec/context",
+            },
+        }
+    }
+}
 /// What an executor may do to the files of its own container, which root may not be without.
 const RIGHTS: [&str; 8] = [
     "CHOWN",
@@ -61,14 +92,12 @@ pub(crate) enum Way {
     Streamed,
 }
 
-impl Way {
-    /// The context as the executor is told of it.
-    pub(crate) fn context(self) -> String {
-        match self {
-            Self::Mounted => format!("tar://{MOUNTED}/{ARCHIVE}"),
-            Self::Streamed => "tar://stdin".to_owned(),
-        }
-    }
+/// A program that another image has.
+#[derive(Debug, Clone)]
+pub(crate) struct Brought {
+    pub(crate) image: String,
+    /// How it is started.
+    pub(crate) command: Vec<String>,
 }
 
 /// What a Job is made from.
@@ -78,7 +107,12 @@ pub(crate) struct Order<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) reference: String,
     pub(crate) options: &'a Options,
-    pub(crate) platform: Platform,
+    /// The image of the executor's container.
+    pub(crate) image: String,
+    /// The program that is brought into it, where it is not in it.
+    pub(crate) program: Option<Brought>,
+    /// What the executor runs on, where that matters.
+    pub(crate) platform: Option<Platform>,
     pub(crate) arguments: Vec<String>,
     pub(crate) way: Way,
     /// What the build is lent, by name.
@@ -92,7 +126,7 @@ pub(crate) struct Order<'a> {
 }
 
 /// The name of the Job of a plan and its destination: whoever builds the same meets at it.
-pub(crate) fn name(plan: &BuildPlan, cx: &BuildContext<'_>, options: &Options) -> String {
+pub(crate) fn name(plan: &BuildPlan, cx: &BuildContext<'_>, image: &str) -> String {
     let mut framed = Framed::new("kaniko");
     framed.digest(&plan.digest());
     framed.text(&cx.destination.reference());
@@ -107,7 +141,7 @@ pub(crate) fn name(plan: &BuildPlan, cx: &BuildContext<'_>, options: &Options) -
         framed.text(name);
     });
     framed.number(u64::from(cx.settings.bytecode()));
-    framed.text(&options.image);
+    framed.text(image);
     format!("imagespec-{}", &framed.finish().hex()[..24])
 }
 
@@ -161,10 +195,10 @@ impl Order<'_> {
         for (name, value) in &options.annotations {
             annotations[name] = value.as_str().into();
         }
-        let mut nodes = json!({
-            "kubernetes.io/os": "linux",
-            "kubernetes.io/arch": self.platform.architecture,
-        });
+        let mut nodes = json!({ "kubernetes.io/os": "linux" });
+        if let Some(platform) = &self.platform {
+            nodes["kubernetes.io/arch"] = platform.architecture.as_str().into();
+        }
         for (name, value) in &options.node_selector {
             nodes[name] = value.as_str().into();
         }
@@ -182,6 +216,16 @@ impl Order<'_> {
                 spec[name] = value;
             }
         };
+        // What is mounted can be read by that group.
+        let group = json!({ "fsGroup": NOBODY });
+        say(
+            "securityContext",
+            (options.executor == Executor::Native).then_some(group),
+        );
+        say(
+            "initContainers",
+            self.bringer().map(|bringer| json!([bringer])),
+        );
         say(
             "serviceAccountName",
             options.service_account.as_ref().map(|name| json!(name)),
@@ -196,8 +240,13 @@ impl Order<'_> {
         );
         let tolerations = (!options.tolerations.is_empty()).then(|| json!(options.tolerations));
         say("tolerations", tolerations);
-        let secrets = options.image_pull_secrets.iter();
-        let secrets: Vec<_> = secrets.map(|name| json!({ "name": name })).collect();
+        // What we bring is in the registry that the image is pushed to.
+        let own = self.logins_name().filter(|_| self.program.is_some());
+        let secrets = options.image_pull_secrets.iter().map(String::as_str);
+        let secrets: Vec<_> = secrets
+            .chain(own)
+            .map(|name| json!({ "name": name }))
+            .collect();
         say(
             "imagePullSecrets",
             (!secrets.is_empty()).then(|| json!(secrets)),
@@ -206,29 +255,19 @@ impl Order<'_> {
     }
 
     fn container(&self) -> Value {
-        let mut mounts = vec![
-            json!({ "name": "lent", "mountPath": LENT }),
-            json!({ "name": "unpacked", "mountPath": UNPACKED }),
-        ];
+        let executor = self.options.executor;
+        let places = executor.places();
+        let read = |volume: &str, path: &str| json!({ "name": volume, "mountPath": path, "readOnly": true });
+        let mut mounts = self.writable();
         if !self.lent.is_empty() {
-            mounts.push(json!({ "name": "secrets", "mountPath": SECRETS, "readOnly": true }));
+            mounts.push(read("secrets", places.lent));
         }
-        for (at, declared) in self.declared.iter().enumerate() {
-            mounts.push(json!({
-                "name": "secrets",
-                "mountPath": declared.target,
-                "subPath": secret::declared(at),
-                "readOnly": true,
-            }));
-        }
-        if self.has_logins() {
-            mounts.push(
-                json!({ "name": "logins", "mountPath": "/kaniko/.docker", "readOnly": true }),
-            );
+        if self.logins_name().is_some() {
+            mounts.push(read("logins", places.logins));
         }
         let streamed = self.way == Way::Streamed;
         if !streamed {
-            mounts.push(json!({ "name": "context", "mountPath": MOUNTED, "readOnly": true }));
+            mounts.push(read("context", places.context));
         }
         let resources = self.options.resources.as_ref().map_or_else(
             || json!({ "requests": { "cpu": "500m", "memory": "512Mi" } }),
@@ -238,37 +277,110 @@ impl Order<'_> {
             let key = json!({ "name": self.name, "key": name });
             json!({ "name": name, "valueFrom": { "secretKeyRef": key } })
         });
-        let proxies: Vec<_> = proxies.collect();
-        json!({
-            "name": EXECUTOR,
-            "image": self.options.image,
-            "imagePullPolicy": "IfNotPresent",
-            "args": self.arguments,
-            "env": proxies,
-            "stdin": streamed,
-            "stdinOnce": streamed,
-            "resources": resources,
-            "securityContext": {
+        let mut env: Vec<_> = proxies.collect();
+        let rights = match executor {
+            Executor::Kaniko => json!({
                 "runAsUser": 0,
                 "runAsGroup": 0,
                 "allowPrivilegeEscalation": false,
                 "capabilities": { "drop": ["ALL"], "add": RIGHTS },
                 "seccompProfile": { "type": "RuntimeDefault" },
-            },
+            }),
+            Executor::Native => {
+                let variables = [
+                    ("DOCKER_CONFIG", places.logins.to_owned()),
+                    ("HOME", format!("{WORK}/home")),
+                    ("TMPDIR", WORK.to_owned()),
+                    ("IMAGESPEC_CACHE_DIR", format!("{WORK}/cache")),
+                ];
+                env.extend(variables.map(|(name, value)| json!({ "name": name, "value": value })));
+                if self.lent.contains_key(AUTHORITIES) {
+                    let file = format!("{}/{AUTHORITIES}", places.lent);
+                    env.push(json!({ "name": "SSL_CERT_FILE", "value": file }));
+                }
+                unprivileged()
+            }
+        };
+        let mut container = json!({
+            "name": EXECUTOR,
+            "image": self.image,
+            "imagePullPolicy": "IfNotPresent",
+            "args": self.arguments,
+            "env": env,
+            "stdin": streamed,
+            "stdinOnce": streamed,
+            "resources": resources,
+            "securityContext": rights,
             "volumeMounts": mounts,
-        })
+        });
+        if let Some(program) = &self.program {
+            container["command"] = json!(program.command);
+        }
+        container
     }
 
-    fn has_logins(&self) -> bool {
-        self.logins.is_some() || matches!(self.options.logins, Logins::Secret(_))
+    /// Brings the program to where the executor's container has it, too.
+    fn bringer(&self) -> Option<Value> {
+        let program = self.program.as_ref()?;
+        let at = format!("{WORK}/program");
+        Some(json!({
+            "name": "program",
+            "image": program.image,
+            "imagePullPolicy": "IfNotPresent",
+            "command": program.command,
+            "args": ["kaniko", "bring", HOME, at],
+            "resources": { "requests": { "cpu": "100m", "memory": "64Mi" } },
+            "securityContext": unprivileged(),
+            "volumeMounts": [{ "name": "program", "mountPath": at }],
+        }))
+    }
+
+    /// What is mounted to be written to, and the declaration's own secrets, where commands look for them.
+    fn writable(&self) -> Vec<Value> {
+        let mount = |volume: &str, path: &str| json!({ "name": volume, "mountPath": path });
+        let mut mounts = match self.options.executor {
+            Executor::Kaniko => vec![mount("lent", LENT), mount("unpacked", UNPACKED)],
+            Executor::Native => {
+                let mut program = mount("program", HOME);
+                program["readOnly"] = true.into();
+                vec![mount("work", WORK), program]
+            }
+        };
+        if self.options.cache_volume.is_some() {
+            mounts.push(mount("cache", &format!("{WORK}/cache")));
+        }
+        mounts.extend(self.declared.iter().enumerate().map(|(at, declared)| {
+            json!({
+                "name": "secrets",
+                "mountPath": declared.target,
+                "subPath": secret::declared(at),
+                "readOnly": true,
+            })
+        }));
+        mounts
+    }
+
+    /// The name of the Secret with logins at registries.
+    fn logins_name(&self) -> Option<&str> {
+        match &self.options.logins {
+            Logins::Secret(name) => Some(name),
+            Logins::Made => self.logins.as_ref().map(|_| self.name.as_str()),
+            Logins::Account => None,
+        }
     }
 
     fn volumes(&self) -> Value {
-        // The folder that an executor makes for the context itself is closed to the image's user.
-        let mut volumes = vec![
-            json!({ "name": "lent", "emptyDir": {} }),
-            json!({ "name": "unpacked", "emptyDir": {} }),
-        ];
+        let empty = |name: &str| json!({ "name": name, "emptyDir": {} });
+        let mut volumes = match self.options.executor {
+            // The folder that an executor makes for the context itself is closed to the image's user.
+            Executor::Kaniko => vec![empty("lent"), empty("unpacked")],
+            Executor::Native => vec![empty("work"), empty("program")],
+        };
+        if let Some(cache) = &self.options.cache_volume {
+            let mut cache = cache.clone();
+            cache.insert("name".to_owned(), "cache".into());
+            volumes.push(cache.into());
+        }
         let items: Vec<_> = self
             .lent
             .keys()
@@ -281,11 +393,7 @@ impl Order<'_> {
                 "secret": { "secretName": self.name, "defaultMode": 0o444, "items": items },
             }));
         }
-        if self.has_logins() {
-            let secret = match &self.options.logins {
-                Logins::Secret(name) => name,
-                Logins::Made | Logins::Account => &self.name,
-            };
+        if let Some(secret) = self.logins_name() {
             let items = json!([{ "key": LOGINS, "path": "config.json" }]);
             volumes.push(json!({
                 "name": "logins",
@@ -314,6 +422,11 @@ impl Order<'_> {
         (!data.is_empty()).then(|| Secret {
             metadata: self.owned(owner),
             immutable: Some(true),
+            // With logins it is one that images are pulled with, too.
+            type_: self
+                .logins
+                .as_ref()
+                .map(|_| "kubernetes.io/dockerconfigjson".to_owned()),
             data: Some(data),
             ..Secret::default()
         })
@@ -341,6 +454,19 @@ impl Order<'_> {
             ..ObjectMeta::default()
         }
     }
+}
+
+/// The rights of who needs none.
+fn unprivileged() -> Value {
+    json!({
+        "runAsUser": NOBODY,
+        "runAsGroup": NOBODY,
+        "runAsNonRoot": true,
+        "readOnlyRootFilesystem": true,
+        "allowPrivilegeEscalation": false,
+        "capabilities": { "drop": ["ALL"] },
+        "seccompProfile": { "type": "RuntimeDefault" },
+    })
 }
 
 /// What belongs to a Job says so with this: the cluster removes it with the Job.
@@ -371,8 +497,12 @@ impl Command<'_> {
     /// The flags, in an order that depends on nothing else.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let Self { cx, options, .. } = self;
+        let context = match self.way {
+            Way::Mounted => format!("{}/{ARCHIVE}", Executor::Kaniko.places().context),
+            Way::Streamed => "stdin".to_owned(),
+        };
         let mut arguments = vec![
-            format!("--context={}", self.way.context()),
+            format!("--context=tar://{context}"),
             "--dockerfile=Dockerfile".to_owned(),
         ];
         let mut say = |flag: &str, value: &str| arguments.push(format!("--{flag}={value}"));

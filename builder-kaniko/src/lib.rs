@@ -1,17 +1,23 @@
 //! The `kaniko` builder: a Job in a Kubernetes cluster.
 
+mod answers;
+mod assignment;
 mod backend;
 mod build;
 mod cluster;
 mod context;
 mod follow;
+mod inside;
 mod job;
 mod life;
 mod logs;
+mod lowered;
 mod merge;
 mod options;
+mod output;
 mod prepare;
 mod printed;
+mod program;
 mod prune;
 mod rights;
 mod said;
@@ -21,5 +27,6 @@ mod tools;
 
 pub use backend::{ENTRY, Kaniko};
 pub use build::no_registry;
+pub use inside::{Inside, bring, execute};
 pub use printed::manifests;
 pub use prune::prune;

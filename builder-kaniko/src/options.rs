@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use crate::backend::ENTRY;
 
-/// The executor's image, unless an option names another: that of the fork that is kept up, which is in this one place.
-const EXECUTOR: &str = "ghcr.io/osscontainertools/kaniko:v1.28.3";
+/// Kaniko's image, unless an option names another: that of the fork that is kept up, which is in this one place.
+const KANIKO: &str = "ghcr.io/osscontainertools/kaniko:v1.28.3";
 /// How long a build may take in all.
 const DEADLINE: Duration = Duration::from_secs(3600);
 /// How long a Job stays that nobody removed.
@@ -34,7 +34,18 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
         "where the Job goes; by default the context's namespace",
     ),
     ("service_account", "the account that the Job's pod runs as"),
-    ("image", "the executor's image"),
+    (
+        "executor",
+        "who builds in the pod: `kaniko`, or `native`, which needs no root and runs no commands",
+    ),
+    (
+        "image",
+        "the executor's image; by default Kaniko's, or one with this very program, which is brought to the registry",
+    ),
+    (
+        "cache_volume",
+        "where executor `native` keeps what it fetched and made, as a volume of a pod: `{ persistentVolumeClaim = { claimName = \"x\" } }`; by default nowhere",
+    ),
     (
         "registry_secret",
         "a Secret of the cluster with the executor's `.dockerconfigjson`; by default one is made for the build from this machine's logins, and `none` is for a service account that is enough",
@@ -101,6 +112,47 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
     ArchiveOptions::OPTIONS[1],
 ];
 
+/// Who builds in the pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Executor {
+    /// Kaniko, from a Dockerfile.
+    #[default]
+    Kaniko,
+    /// The builder `native` of this very program.
+    Native,
+}
+
+impl Executor {
+    /// The options that only one of them has.
+    const fn own_options(self) -> &'static [&'static str] {
+        match self {
+            Self::Kaniko => &[
+                "cache",
+                "cache_repo",
+                "cache_ttl",
+                "registry_mirrors",
+                "registry_maps",
+                "flags",
+            ],
+            Self::Native => &["cache_volume"],
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Kaniko => "kaniko",
+            Self::Native => "native",
+        }
+    }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::Kaniko => Self::Native,
+            Self::Native => Self::Kaniko,
+        }
+    }
+}
+
 /// Where the executor's logins come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Logins {
@@ -120,7 +172,10 @@ pub(crate) struct Options {
     pub(crate) context: Option<String>,
     pub(crate) namespace: Option<String>,
     pub(crate) service_account: Option<String>,
-    pub(crate) image: String,
+    pub(crate) executor: Executor,
+    /// The executor's image, where it is named.
+    pub(crate) image: Option<String>,
+    pub(crate) cache_volume: Option<Map<String, Value>>,
     pub(crate) logins: Logins,
     pub(crate) image_pull_secrets: Vec<String>,
     pub(crate) resources: Option<ResourceRequirements>,
@@ -151,7 +206,9 @@ impl Default for Options {
             context: None,
             namespace: None,
             service_account: None,
-            image: EXECUTOR.to_owned(),
+            executor: Executor::Kaniko,
+            image: None,
+            cache_volume: None,
             logins: Logins::Made,
             image_pull_secrets: Vec::new(),
             resources: None,
@@ -183,7 +240,22 @@ impl Options {
         for (name, value) in options {
             read.set(&Given { name, value })?;
         }
+        let (executor, other) = (read.executor, read.executor.other());
+        let others = other.own_options().iter();
+        if let Some(name) = others.into_iter().find(|name| options.contains_key(**name)) {
+            return Err(BuildError::input(format!(
+                "option `{name}` is for executor `{}`, and it is `{}` that builds",
+                other.name(),
+                executor.name()
+            ))
+            .field("builder_options"));
+        }
         Ok(read)
+    }
+
+    /// The image of Kaniko.
+    pub(crate) fn kaniko(&self) -> &str {
+        self.image.as_deref().unwrap_or(KANIKO)
     }
 
     fn set(&mut self, given: &Given<'_>) -> Result<(), BuildError> {
@@ -198,7 +270,17 @@ impl Options {
             "context" => self.context = Some(given.text()?),
             "namespace" => self.namespace = Some(given.text()?),
             "service_account" => self.service_account = Some(given.text()?),
-            "image" => self.image = given.text()?,
+            "executor" => {
+                self.executor = match given.text()?.as_str() {
+                    "kaniko" => Executor::Kaniko,
+                    "native" => Executor::Native,
+                    _ => return Err(given.wrong("`kaniko` or `native`")),
+                }
+            }
+            "image" => self.image = Some(given.text()?),
+            "cache_volume" => {
+                self.cache_volume = Some(given.typed("a table, as a volume of a pod")?);
+            }
             "registry_secret" => {
                 self.logins = match given.text()?.as_str() {
                     "none" => Logins::Account,
@@ -377,6 +459,15 @@ mod tests {
             (json!({"tolerations": "x"}), "a list of tolerations"),
             (json!({"flags": ["x"]}), "flags such as"),
             (json!({"debian_mirror": 1}), "expected a text"),
+            (json!({"executor": "docker"}), "`kaniko` or `native`"),
+            (
+                json!({"executor": "native", "flags": ["--x"]}),
+                "option `flags` is for executor `kaniko`",
+            ),
+            (
+                json!({"cache_volume": {"emptyDir": {}}}),
+                "option `cache_volume` is for executor `native`",
+            ),
         ] {
             let error = read(&wrong).expect_err("wrong options");
             assert!(error.message.contains(said), "{}", error.message);

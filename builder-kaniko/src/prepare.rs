@@ -7,27 +7,45 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use imagespec_core::context::BuildContext;
-use imagespec_core::dockerfile::{Dialect, Instruction, Start, secret};
+use imagespec_core::dockerfile::Instruction;
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::{Base, BuildPlan};
-use imagespec_core::shell;
-use imagespec_dockerfile::{Lowered, Site, lower};
+use imagespec_core::platform::Platform;
+use imagespec_dockerfile::{Doorman, Tree};
 use imagespec_oci::credentials::{Credential, Credentials};
-use imagespec_oci::delivery::{parse, platform};
+use imagespec_oci::delivery::{self, parse};
 use imagespec_oci::{Reference, Registry};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
+use crate::assignment;
 use crate::backend::Kaniko;
 use crate::context::{Archive, unread};
-use crate::job::{self, Command, Order};
-use crate::options::Logins;
-use crate::tools;
+use crate::job::{self, Brought, Command, Order, Way};
+use crate::options::{Executor, Logins};
 
 /// Where Docker Hub's logins are in Docker's configuration.
 const HUB: &str = "https://index.docker.io/v1/";
+
+/// What an executor is given, as far as it depends on who that is.
+pub(crate) struct Load {
+    /// The image of the executor's container.
+    pub(crate) image: String,
+    /// The program that is brought into it, where it is not in it.
+    pub(crate) program: Option<Brought>,
+    /// What it runs on, where that matters.
+    pub(crate) platform: Option<Platform>,
+    /// The context.
+    pub(crate) tree: Tree,
+    pub(crate) doorman: Doorman,
+    /// What the build is lent, by name.
+    pub(crate) lent: BTreeMap<String, Vec<u8>>,
+    pub(crate) proxies: Vec<(String, String)>,
+    /// The Dockerfile's, where there is one.
+    pub(crate) instructions: Vec<Instruction>,
+}
 
 /// What is ready.
 pub(crate) struct Prepared<'a> {
@@ -54,21 +72,9 @@ fn client() -> String {
     format!("{}-{now}", std::process::id())
 }
 
-/// Proxies for what runs in the build: an executor passes no variable on.
-fn lend_proxies(lent: &mut BTreeMap<String, Vec<u8>>, proxies: &[(String, String)]) {
-    if proxies.is_empty() {
-        return;
-    }
-    let exports = lent.entry(secret::NETWORK.to_owned()).or_default();
-    for (name, value) in proxies {
-        let value = shell::word(value);
-        exports.extend_from_slice(format!("export {name}={value}\n").as_bytes());
-    }
-}
-
 impl Kaniko {
-    /// Lowers a plan, packs its context, and says what the Job in a namespace is to be. Where that is for others to
-    /// read, it has no proxy with a login, and nothing is brought to the registry for it.
+    /// Says what the Job in a namespace is to be, and packs its context. Where that is for others to read, it has
+    /// nothing with a login, and nothing is brought to the registry for it.
     pub(crate) async fn prepare<'a>(
         &'a self,
         plan: &BuildPlan,
@@ -77,33 +83,20 @@ impl Kaniko {
         for_others: bool,
     ) -> Result<Prepared<'a>, BuildError> {
         let base = base(plan, cx)?;
-        let platform = platform(plan);
-        let mut tools = None;
-        if tools::are_wanted(plan) {
-            match self.tools(&platform, cx, !for_others).await {
-                Ok(image) => tools = Some(image),
-                // Who may push the image alone has uv sent with the context.
-                Err(error) if cx.cancel.is_cancelled() => return Err(error),
-                Err(error) => cx.progress.notice(format!(
-                    "uv goes with the context: cannot bring it to the registry: {error}"
-                )),
-            }
-        }
-        let site = Site {
-            host: &self.host,
-            archive: &self.options.archive,
-            dialect: Dialect::Kaniko,
-            uv: tools.as_deref(),
-        };
-        let lowered = lower(site, plan, cx, Start::Image(&base)).await?;
-        let Lowered {
-            file,
+        let executor = self.options.executor;
+        let Load {
+            image,
+            program,
+            platform,
             tree,
             doorman,
-            secrets: mut lent,
-            mut proxies,
-        } = lowered;
-        proxies.retain(|(_, value)| !(for_others && value.contains('@')));
+            mut lent,
+            proxies,
+            instructions,
+        } = match executor {
+            Executor::Kaniko => self.lowered(plan, cx, &base, for_others).await?,
+            Executor::Native => self.assigned(plan, cx, &base, for_others).await?,
+        };
         let (handle, cache) = (Handle::current(), self.host.cache_dir.clone());
         let packed = tokio::task::spawn_blocking(move || Archive::pack(&tree, &handle, &cache));
         let packed = with_door(packed, doorman.serve(cx.files)).await;
@@ -112,24 +105,42 @@ impl Kaniko {
             .and_then(|packed| packed)
             .map_err(|error| unread(&error))?;
         let registries = self.registries(plan, cx, &base)?;
-        let logins = self.logins(&registries).await?;
+        let logins = if for_others {
+            None
+        } else {
+            self.logins(&registries).await?
+        };
         let trusted = self.trusted(&registries, &mut lent)?;
-        lend_proxies(&mut lent, &proxies);
+        let insecure = self.insecure(&registries)?;
         let way = archive.way();
-        let command = Command {
-            cx,
-            options: &self.options,
-            platform: &platform,
-            way,
-            insecure: &self.insecure(&registries)?,
-            trusted: &trusted,
+        let arguments = match executor {
+            Executor::Kaniko => Command {
+                cx,
+                options: &self.options,
+                platform: &delivery::platform(plan),
+                way,
+                insecure: &insecure,
+                trusted: &trusted,
+            }
+            .arguments(),
+            Executor::Native => {
+                let registries = assignment::registries(&insecure, &trusted)?;
+                lent.insert(assignment::lent::REGISTRIES.to_owned(), registries);
+                assignment::arguments(way == Way::Mounted)
+            }
         };
         let order = Order {
-            name: job::name(plan, cx, &self.options),
+            name: job::name(
+                plan,
+                cx,
+                program.as_ref().map_or(&image, |program| &program.image),
+            ),
             namespace,
             reference: cx.destination.reference(),
             options: &self.options,
-            arguments: command.arguments(),
+            image,
+            program,
+            arguments,
             platform,
             way,
             lent,
@@ -140,7 +151,7 @@ impl Kaniko {
         Ok(Prepared {
             order,
             archive,
-            instructions: file.instructions,
+            instructions,
             client: client(),
         })
     }

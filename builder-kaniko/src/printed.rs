@@ -2,13 +2,12 @@
 
 use imagespec_core::builder::BuilderConfig;
 use imagespec_core::context::BuildContext;
-use imagespec_core::dockerfile::secret::PUBLIC;
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::{Base, BuildPlan};
 use serde_json::{Value, json};
 
 use crate::backend::Kaniko;
-use crate::job::{self, Way};
+use crate::job::Way;
 use crate::prepare::Prepared;
 
 /// What a build is lent, its context and its Job, in the order in which they are applied. No login is in it, and no
@@ -33,9 +32,7 @@ pub async fn manifests(
     }
     let namespace = kaniko.options.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-    let Prepared {
-        mut order, archive, ..
-    } = kaniko.prepare(plan, cx, &namespace, true).await?;
+    let Prepared { order, archive, .. } = kaniko.prepare(plan, cx, &namespace, true).await?;
     if order.way == Way::Streamed {
         let size = archive.size >> 10;
         let message = format!("the build context does not fit into a ConfigMap: {size} KiB");
@@ -44,11 +41,6 @@ pub async fn manifests(
             .hint("`--write DIR --dialect kaniko` writes it to a folder, for another way into the cluster")
             .hint("`imagespec build` streams it to the executor; once it has brought uv to the registry, contexts are without it"));
     }
-    order.logins = None;
-    order.proxies.clear();
-    order.lent.retain(|name, _| {
-        PUBLIC.iter().any(|(public, _)| public == name) || name.starts_with(job::AUTHORITY)
-    });
     let mut job = json!(order.job()?);
     if let Some(spec) = job.get_mut("spec").and_then(Value::as_object_mut) {
         spec.remove("suspend");

@@ -64,6 +64,21 @@ pub(crate) fn of_pod(pod: &Pod, memory: Option<&str>) -> State {
         let message = ended.message.clone().unwrap_or_default();
         return State::Ended(ended.exit_code, message);
     }
+    let brings = status.init_container_statuses.unwrap_or_default();
+    let failed = brings.iter().find_map(|container| {
+        let ended = container.state.as_ref()?.terminated.as_ref()?;
+        (ended.exit_code != 0).then_some((container, ended))
+    });
+    if let Some((container, ended)) = failed {
+        let message = format!(
+            "the executor's program cannot be brought out of its image, with code {}: `{}`",
+            ended.exit_code, container.image
+        );
+        let error = BuildError::failed(message).field("builder_options");
+        return State::Fails(error.hint(
+            "option `image` names one that this version of `imagespec` pushed, for such nodes",
+        ));
+    }
     if phase == "Failed" {
         return State::Lost(lost(&said));
     }
@@ -75,7 +90,7 @@ pub(crate) fn of_pod(pod: &Pod, memory: Option<&str>) -> State {
     }) {
         return State::Runs;
     }
-    if let Some(state) = executor.and_then(of_waiting) {
+    if let Some(state) = brings.iter().chain(executor).find_map(of_waiting) {
         return state;
     }
     let unscheduled = status

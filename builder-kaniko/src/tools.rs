@@ -1,9 +1,11 @@
-//! The image with what executors are lent of ours: uv, so that it does not go with every context.
+//! Images of ours that a build in a cluster needs: with uv, so that it does not go with every context; with this very
+//! program, where that is the executor. Each is brought once to the registry that the build pushes to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use imagespec_core::context::{BuildContext, Compression};
-use imagespec_core::digest::Framed;
+use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::{BuildPlan, Step};
 use imagespec_core::platform::Platform;
@@ -13,13 +15,17 @@ use imagespec_oci::delivery::{parse, unwritten};
 use imagespec_oci::image::{Descriptor, Image, Runtime};
 use imagespec_oci::layer::{LayerError, LayerWriter, Metadata, contract_parents};
 use imagespec_oci::registry::{Mounts, Push, Stored};
+use imagespec_oci::store::BlobWriter;
 use imagespec_python::uv::Uv;
 
 use crate::backend::Kaniko;
+use crate::program::{self, Program};
 
-/// The name of its repository, beside that of the image which is built.
-const NAME: &str = "imagespec-tools";
-/// How many characters of its digest its tag has.
+/// The repository of the image with uv, beside that of the image which is built.
+const TOOLS: &str = "imagespec-tools";
+/// The repository of the image with this program.
+const EXECUTOR: &str = "imagespec-executor";
+/// How many characters of its digest the tag of such an image has.
 const TAG: usize = 32;
 
 /// Whether the build of a plan runs uv.
@@ -36,17 +42,57 @@ pub(crate) fn are_wanted(plan: &BuildPlan) -> bool {
 }
 
 impl Kaniko {
-    /// The image in the registry that the build pushes to, where it is brought if it is not there and may be.
+    /// The image with uv in the registry that the build pushes to, where it is brought if it is not there and may be.
     pub(crate) async fn tools(
         &self,
         platform: &Platform,
         cx: &BuildContext<'_>,
         may_push: bool,
     ) -> Result<String, BuildError> {
-        let image = self.tools_image(platform).await?;
+        let uv = Uv::portable(&self.host, platform).await?;
+        let layers = vec![self.uv(&uv, "uv")?];
+        let image = self.image(platform, Runtime::default(), layers)?;
+        self.offer(TOOLS, &image, cx, may_push).await
+    }
+
+    /// The image with this program, as [`tools`](Self::tools), and how the program is started.
+    pub(crate) async fn program(
+        &self,
+        cx: &BuildContext<'_>,
+        may_push: bool,
+    ) -> Result<(String, Vec<String>), BuildError> {
+        let platform = Platform::host();
+        let own = self.host.sandbox_init.first();
+        let own = own.ok_or_else(|| BuildError::failed("this program does not know its file"))?;
+        let program = Program::find(own).map_err(|error| {
+            BuildError::unavailable("this program cannot be an executor in a cluster")
+                .caused_by(&error)
+                .hint("build on a machine with Linux, or with option `executor=kaniko`")
+        })?;
+        if let Some(named) = &self.options.image {
+            return Ok((named.clone(), program.command()));
+        }
+        let uv = Uv::portable(&self.host, &platform).await?;
+        let path = format!("{}/bin/uv", program::HOME.trim_start_matches('/'));
+        let layers = vec![
+            self.layer(&program.key(), "imagespec", |layer| program.write(layer))?,
+            self.uv(&uv, &path)?,
+        ];
+        let image = self.image(&platform, Runtime::default(), layers)?;
+        let name = self.offer(EXECUTOR, &image, cx, may_push).await?;
+        Ok((name, program.command()))
+    }
+
+    async fn offer(
+        &self,
+        name: &str,
+        image: &Descriptor,
+        cx: &BuildContext<'_>,
+        may_push: bool,
+    ) -> Result<String, BuildError> {
         let registry = cx.destination.registry.clone().unwrap_or_default();
         let tag: String = image.digest.hex().chars().take(TAG).collect();
-        let name = format!("{registry}/{NAME}:{tag}");
+        let name = format!("{registry}/{name}:{tag}");
         let reference = parse(&name)?;
         let registry = Registry::new(&self.host, &reference.registry)?;
         if registry.exists(&reference).await?.is_none() {
@@ -57,12 +103,12 @@ impl Kaniko {
             let push = Push {
                 store: self.store.blobs(),
                 source: &Stored,
-                image: &image,
+                image,
                 reference: &reference,
                 extra_tags: &[],
                 mounts: &Mounts::open(self.host.cache_dir.join("registries")),
                 there: &BTreeSet::new(),
-                parallelism: 1,
+                parallelism: 2,
                 progress: &|_| (),
                 cancel: &cx.cancel,
             };
@@ -71,38 +117,65 @@ impl Kaniko {
         Ok(format!("{name}@{}", image.digest))
     }
 
-    async fn tools_image(&self, platform: &Platform) -> Result<Descriptor, BuildError> {
-        let uv = Uv::portable(&self.host, platform).await?;
-        let unread = |error: &std::io::Error| BuildError::failed("cannot read uv").caused_by(error);
-        let mut file = fs_err::File::open(uv.path()).map_err(|error| unread(&error))?;
-        let size = file.metadata().map_err(|error| unread(&error))?.len();
-        let mut key = Framed::new("imagespec-tools");
-        key.text(&uv.path().to_string_lossy()).number(size);
-        let key = key.finish();
+    fn image(
+        &self,
+        platform: &Platform,
+        runtime: Runtime,
+        layers: Vec<Layer>,
+    ) -> Result<Descriptor, BuildError> {
+        let image = Image {
+            platform: platform.clone(),
+            runtime,
+            layers,
+            annotations: std::collections::BTreeMap::new(),
+        };
+        let written = image.write(self.store.blobs());
+        written.map_err(|error| unwritten(&error))
+    }
+
+    /// The layer with uv at a path.
+    fn uv(&self, uv: &Uv, path: &str) -> Result<Layer, BuildError> {
+        let key = program::key(&format!("imagespec-tools {path}"), &[uv.path()]);
+        let key = key.map_err(|error| BuildError::failed("cannot read uv").caused_by(&error))?;
+        self.layer(&key, "uv", |layer| file(layer, path, uv.path(), true))
+    }
+
+    /// A layer of a key, which is written if it is not here.
+    fn layer(
+        &self,
+        key: &Digest,
+        title: &str,
+        write: impl FnOnce(&mut LayerWriter<BlobWriter>) -> Result<(), LayerError>,
+    ) -> Result<Layer, BuildError> {
         let cache = LayerCache::open(self.host.cache_dir.join("layers"));
         let blobs = self.store.blobs();
         let there = |layer: &Layer| matches!(blobs.contains(&layer.digest), Ok(Some(_)));
-        let layer = if let Some(layer) = cache.get(&key).filter(there) {
-            layer
-        } else {
-            let write = || -> Result<Layer, LayerError> {
-                let out = blobs.writer()?;
-                let mut writer = LayerWriter::new(out, Compression::GzipSingle, contract_parents)?;
-                writer.file(b"uv", &Metadata::new(0o755, 0), size, &mut file)?;
-                let (out, info) = writer.finish()?;
-                out.commit(&info.digest)?;
-                Ok(Layer::new(&info, "uv"))
-            };
-            let layer = tokio::task::block_in_place(write)?;
-            cache.put(&key, &layer).map_err(|error| unwritten(&error))?;
-            layer
+        if let Some(layer) = cache.get(key).filter(there) {
+            return Ok(layer);
+        }
+        let write = || -> Result<Layer, LayerError> {
+            let out = blobs.writer()?;
+            let mut writer = LayerWriter::new(out, Compression::GzipSingle, contract_parents)?;
+            write(&mut writer)?;
+            let (out, info) = writer.finish()?;
+            out.commit(&info.digest)?;
+            Ok(Layer::new(&info, title))
         };
-        let image = Image {
-            platform: platform.clone(),
-            runtime: Runtime::default(),
-            layers: vec![layer],
-            annotations: BTreeMap::new(),
-        };
-        image.write(blobs).map_err(|error| unwritten(&error))
+        let layer = tokio::task::block_in_place(write)?;
+        cache.put(key, &layer).map_err(|error| unwritten(&error))?;
+        Ok(layer)
     }
+}
+
+/// Adds a file of this machine to a layer.
+pub(crate) fn file(
+    layer: &mut LayerWriter<BlobWriter>,
+    path: &str,
+    from: &Path,
+    executable: bool,
+) -> Result<(), LayerError> {
+    let mut file = std::fs::File::open(from)?;
+    let size = file.metadata()?.len();
+    let mode = if executable { 0o755 } else { 0o644 };
+    layer.file(path.as_bytes(), &Metadata::new(mode, 0), size, &mut file)
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use imagespec_core::contract::USER_ID;
 use imagespec_core::error::BuildError;
@@ -12,18 +11,17 @@ use imagespec_oci::layer::LayerWriter;
 use imagespec_oci::store::BlobWriter;
 use imagespec_python::bytecode as driver;
 use imagespec_python::wheel::{Layout, Wheel};
-use imagespec_sandbox::{Job, Network, Tier, spawn};
 
 use crate::assemble::{Assembly, Draft};
 use crate::layers::Fill;
+use crate::process::Place;
 use crate::recipe::{Interpreter, LazyLayer, Recipe};
 
 /// An interpreter of an image, ready to compile.
 #[derive(Debug, Clone)]
 struct Compiler {
     host: Host,
-    tier: Tier,
-    rootfs: Vec<PathBuf>,
+    place: Place,
     program: String,
     tag: String,
 }
@@ -51,6 +49,7 @@ impl Assembly<'_> {
         if keyed
             .iter()
             .any(|(key, _)| self.layers.known(key).is_none())
+            && !self.native.host.contained
             && let Err(unsupported) = imagespec_sandbox::tier(&self.native.host).await
         {
             let progress = self.cx.progress;
@@ -105,7 +104,7 @@ impl Assembly<'_> {
         ];
         Ok(Box::new(move |layer| {
             let mut modules = Vec::new();
-            for snapshot in &compiler.rootfs {
+            for snapshot in compiler.place.rootfs() {
                 for root in &folders {
                     collect(snapshot, root, &mut modules)?;
                 }
@@ -124,16 +123,21 @@ impl Assembly<'_> {
         interpreter: &Interpreter,
     ) -> Result<Compiler, BuildError> {
         let host = &self.native.host;
-        let tier = imagespec_sandbox::tier(host).await.map_err(|unsupported| {
-            BuildError::from(imagespec_sandbox::Error::from(unsupported))
-                .context("cannot compile to bytecode")
-                .hint("`--no-bytecode` goes without")
-        })?;
-        let wanted = |lazy: &LazyLayer| interpreter.layers.contains(&lazy.layer.diff_id);
+        let place = if host.contained {
+            Place::Here
+        } else {
+            let tier = imagespec_sandbox::tier(host).await.map_err(|unsupported| {
+                BuildError::from(imagespec_sandbox::Error::from(unsupported))
+                    .context("cannot compile to bytecode")
+                    .hint("`--no-bytecode` goes without")
+            })?;
+            let wanted = |lazy: &LazyLayer| interpreter.layers.contains(&lazy.layer.diff_id);
+            let rootfs = self.snapshots(below, &wanted, tier).await?;
+            Place::Sandbox { tier, rootfs }
+        };
         Ok(Compiler {
             host: host.clone(),
-            tier,
-            rootfs: self.snapshots(below, &wanted, tier).await?,
+            place,
             program: interpreter.program.clone(),
             tag: interpreter.tag(),
         })
@@ -179,15 +183,13 @@ impl Compiler {
                 .caused_by(error)
                 .hint("`--no-bytecode` goes without")
         };
-        let job = Job {
-            env: driver::environment(),
-            network: Network::Isolated,
-            ..Job::new(self.rootfs.clone(), driver::command(&self.program))
-        };
-        let mut worker = spawn(&self.host, &job, self.tier, Stdio::null())?;
-        let (Some(mut stdin), Some(stdout)) = (worker.stdin.take(), worker.stdout.take()) else {
-            return Err(BuildError::failed("the compiler has no pipes"));
-        };
+        let command = driver::command(&self.program);
+        let mut worker = self
+            .place
+            .start(&self.host, driver::environment(), &command)?;
+        let (mut stdin, stdout) = worker
+            .pipes()
+            .ok_or_else(|| BuildError::failed("the compiler has no pipes"))?;
         let mut stdout = BufReader::new(stdout);
         let paths: Vec<_> = distributions
             .iter_mut()
@@ -220,14 +222,11 @@ impl Compiler {
             (_, Err(error)) => return Err(failed(&error)),
             (Err(error), Ok(())) => return Err(failed(&error)),
         }
-        let exit = worker.wait()?;
-        if exit.success() {
-            Ok(())
-        } else {
-            Err(BuildError::failed(format!(
-                "the compiler ended with code {}",
-                exit.code()
-            )))
+        match worker.wait()? {
+            None => Ok(()),
+            Some(code) => Err(BuildError::failed(format!(
+                "the compiler ended with code {code}"
+            ))),
         }
     }
 }

@@ -21,6 +21,7 @@ mod lists;
 mod machine;
 mod make;
 mod packages;
+mod process;
 mod provenance;
 mod python;
 mod recipe;

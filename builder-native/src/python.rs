@@ -3,7 +3,7 @@
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::{PackageIndex, Requirements};
 use imagespec_python::layers;
-use imagespec_python::lock::{Lock, LockRequest, lock, normalised};
+use imagespec_python::lock::{Lock, LockRequest, Workshop, lock, normalised};
 use imagespec_python::venv::Venv;
 use imagespec_python::wheel::Layout;
 
@@ -31,6 +31,11 @@ impl Assembly<'_> {
             assembly: self,
             draft,
         };
+        // What is in its place already need not be brought to one.
+        let elsewhere = self.cx.secrets.iter();
+        let elsewhere = elsewhere.filter(|secret| secret.source != secret.target);
+        let elsewhere: Vec<_> = elsewhere.cloned().collect();
+        let contained = self.native.host.contained;
         let request = LockRequest {
             requirements,
             packages,
@@ -40,9 +45,9 @@ impl Assembly<'_> {
             files: self.cx.files,
             target: &target,
             refresh: self.cx.settings.force,
-            workshop: Some(&workshop),
+            workshop: (!contained).then_some(&workshop as &dyn Workshop),
             secrets: if draft.platform.is_host() {
-                self.cx.secrets
+                &elsewhere
             } else {
                 // Its logins count all the same; nothing of it runs here.
                 &[]

@@ -166,6 +166,27 @@ pub(crate) enum KanikoCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Copy this program from its image to where other containers have it
+    #[command(hide = true)]
+    Bring {
+        /// Where it is
+        from: PathBuf,
+        /// Where it goes
+        to: PathBuf,
+    },
+    /// Be the executor in a pod
+    #[command(hide = true)]
+    Execute {
+        /// The archive with the context, or `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        context: PathBuf,
+        /// The folder with what the build is lent
+        #[arg(long, value_name = "DIR")]
+        lent: PathBuf,
+        /// A folder to write to
+        #[arg(long, value_name = "DIR")]
+        work: PathBuf,
+    },
 }
 
 /// Which images, and what they are resolved against.

@@ -33,6 +33,7 @@ pub(crate) fn snapshot(
         home,
         cache_dir,
         sandbox_init: vec![executable, PathBuf::from(SANDBOX_INIT)],
+        contained: false,
         registries,
     })
 }

@@ -16,6 +16,9 @@ pub struct Host {
     /// A program of ours, and its first arguments, that becomes the first process of a sandbox:
     /// normally this very executable and `sandbox-init`.
     pub sandbox_init: Vec<PathBuf>,
+    /// Whether this machine is a container of the very image that a build starts from, which takes the place of a
+    /// sandbox: programs of that image run here, and nothing else of the build does.
+    pub contained: bool,
     /// Settings of single registries, by host and port.
     pub registries: BTreeMap<String, RegistrySettings>,
 }

@@ -82,7 +82,8 @@ fn create(
     })
 }
 
-async fn perform(
+/// Does what a request asks of a builder. What happens in a build is answered as it happens.
+pub async fn perform(
     builder: &dyn Builder,
     request: Request,
     cancel: CancellationToken,
@@ -183,7 +184,8 @@ fn request() -> Result<Option<Request>, BuildError> {
     request.map(Some).map_err(|error| unread(&error.into()))
 }
 
-fn answer(answer: &Answer) -> Result<(), BuildError> {
+/// Writes an answer as a line on standard output.
+pub fn answer(answer: &Answer) -> Result<(), BuildError> {
     let write = || -> io::Result<()> {
         let mut line = serde_json::to_vec(answer)?;
         line.push(b'\n');

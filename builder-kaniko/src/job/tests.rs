@@ -10,7 +10,9 @@ fn order<'a>(options: &'a Options, declared: &'a [SecretMount]) -> Order<'a> {
         namespace: "builds",
         reference: "registry.example/team/app:1".to_owned(),
         options,
-        platform: Platform::amd64(),
+        image: options.kaniko().to_owned(),
+        program: None,
+        platform: Some(Platform::amd64()),
         arguments: vec!["--context=tar://stdin".to_owned()],
         way: Way::Streamed,
         lent: BTreeMap::from([("imagespec-ca".to_owned(), b"pem".to_vec())]),
@@ -117,15 +119,15 @@ fn a_job_says_all_that_a_pod_needs() {
                   "name": "unpacked"
                 },
                 {
-                  "mountPath": "/kaniko/secrets",
-                  "name": "secrets",
-                  "readOnly": true
-                },
-                {
                   "mountPath": "/run/netrc",
                   "name": "secrets",
                   "readOnly": true,
                   "subPath": "imagespec-pip-0"
+                },
+                {
+                  "mountPath": "/kaniko/secrets",
+                  "name": "secrets",
+                  "readOnly": true
                 },
                 {
                   "mountPath": "/kaniko/.docker",

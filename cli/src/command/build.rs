@@ -61,14 +61,7 @@ fn prepare(cx: &Context, args: &BuildArgs) -> Result<Work, BuildError> {
             BuildError::input(message).hint(format!("name one target: {}", names.join(", ")))
         );
     }
-    work(
-        cx,
-        resolved,
-        &args.how,
-        &select.resolve,
-        output.as_ref(),
-        args.dry_run,
-    )
+    work(cx, resolved, &args.how, output.as_ref(), args.dry_run)
 }
 
 /// Tells of every failure once, and returns the exit code they make together: 130 when interrupted, else the

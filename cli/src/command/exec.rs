@@ -26,7 +26,7 @@ pub(super) async fn exec(
 ) -> Result<u8, BuildError> {
     let resolved = resolve_targets(cx, &[target], &args.resolve, &args.how.tags)?;
     let kept = Output::Store;
-    let work = work(cx, resolved, &args.how, &args.resolve, Some(&kept), false)?;
+    let work = work(cx, resolved, &args.how, Some(&kept), false)?;
     let mut results = run(&work, args.how.progress).await;
     let target = work
         .targets

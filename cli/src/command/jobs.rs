@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::Context;
 use super::resolve::ResolvedTarget;
-use crate::args::{HowArgs, ResolveArgs};
+use crate::args::HowArgs;
 use crate::{builders, env};
 
 /// What is handed to the pipeline.
@@ -31,7 +31,6 @@ pub(crate) fn work(
     cx: &Context,
     resolved: Vec<ResolvedTarget>,
     how: &HowArgs,
-    args: &ResolveArgs,
     output: Option<&Output>,
     dry_run: bool,
 ) -> Result<Work, BuildError> {
@@ -56,7 +55,6 @@ pub(crate) fn work(
     let mut planner = Planner {
         cx,
         registry: Registry::linked()?,
-        args,
         may_fall_back: !how.no_fallback,
         push: cx.variable(env::PUSH).is_none_or(env::says_push),
         settings,
@@ -94,7 +92,6 @@ fn settings(cx: &Context, how: &HowArgs) -> BuildSettings {
 struct Planner<'a> {
     cx: &'a Context,
     registry: Registry,
-    args: &'a ResolveArgs,
     may_fall_back: bool,
     push: bool,
     settings: BuildSettings,
@@ -120,12 +117,9 @@ impl Planner<'_> {
             files,
             secrets,
             logins,
-            mut builder_options,
+            builder_options,
             flytekit: _,
         } = target.resolved;
-        for (key, value) in &self.args.options {
-            builder_options.insert(key.clone(), Value::String(value.clone()));
-        }
         let entry = builders::find(&self.registry, &self.cx.host, &name)?;
         let fallback = entry.fallback.filter(|_| self.may_fall_back && !by_flag);
         let linked = |name: &&str| self.registry.get(name).is_ok();

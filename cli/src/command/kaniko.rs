@@ -1,15 +1,19 @@
 //! What is about the cluster of builder `kaniko` alone.
 
-use imagespec_builder_kaniko::{ENTRY, no_registry};
+use std::path::{Path, PathBuf};
+
+use imagespec_builder_kaniko::{ENTRY, Inside, no_registry};
 use imagespec_core::builder::BuilderConfig;
 use imagespec_core::context::{BuildContext, BuildSettings, Output};
 use imagespec_core::error::BuildError;
 use imagespec_core::event::{Progress, Silent};
+use imagespec_core::registry::Registry;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::resolve::ResolvedTarget;
 use super::{Context, builders};
+use crate::interrupt;
 use crate::report::{print, print_json};
 
 /// Removes what others left in the cluster, and prints a line a Job.
@@ -21,6 +25,26 @@ pub(super) async fn prune(cx: &Context, all: bool) -> Result<u8, BuildError> {
         print(&format!("{job} {image}"))?;
     }
     Ok(0)
+}
+
+/// Is the executor in a pod.
+pub(super) async fn execute(
+    cx: &Context,
+    context: PathBuf,
+    lent: PathBuf,
+    work: PathBuf,
+) -> Result<u8, BuildError> {
+    let (cancel, watch) = interrupt::watch();
+    let inside = Inside {
+        context: (context != Path::new("-")).then_some(context),
+        lent,
+        work,
+    };
+    let registry = Registry::linked()?;
+    let went_well = imagespec_builder_kaniko::execute(&inside, &registry, cx.host.clone(), cancel);
+    let went_well = Box::pin(went_well).await;
+    watch.abort();
+    Ok(u8::from(!went_well))
 }
 
 /// Prints the manifests of targets, as one list.

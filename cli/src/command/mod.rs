@@ -92,6 +92,17 @@ pub(crate) fn run(cli: Cli) -> Result<u8, BuildError> {
         Command::Kaniko {
             command: KanikoCommand::Prune { all },
         } => block_on(kaniko::prune(&context()?, all)),
+        Command::Kaniko {
+            command: KanikoCommand::Bring { from, to },
+        } => imagespec_builder_kaniko::bring(&from, &to).map(|()| 0),
+        Command::Kaniko {
+            command:
+                KanikoCommand::Execute {
+                    context: file,
+                    lent,
+                    work,
+                },
+        } => block_on(kaniko::execute(&context()?, file, lent, work)),
         Command::Images { json } => store::images(&context()?, json),
         Command::Cache { command } => store::cache(&context()?, &command),
         Command::Reference => reference::reference(),

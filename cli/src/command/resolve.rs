@@ -4,6 +4,7 @@ use imagespec_core::deployment::Deployment;
 use imagespec_core::error::BuildError;
 use imagespec_core::files::DigestCache;
 use imagespec_core::resolve::{ResolveContext, Resolved, resolve_with};
+use serde_json::Value;
 
 use super::Context;
 use crate::args::ResolveArgs;
@@ -80,13 +81,17 @@ fn resolve_target(
         extra_tags: tags,
         tag_scheme: args.tag_scheme,
     };
-    let resolved = resolve_with(&target.spec, &resolve_cx, digests).map_err(|error| {
+    let resolved = resolve_with(&target.spec, &resolve_cx, digests);
+    let mut resolved = resolved.map_err(|error| {
         let what = error.unnamed_field().map_or_else(
             || "image".to_owned(),
             |field| format!("`{field}` of the image"),
         );
         error.context(format!("invalid {what}: `{}`", target.name))
     })?;
+    let given = args.options.iter();
+    let given = given.map(|(key, value)| (key.clone(), Value::String(value.clone())));
+    resolved.builder_options.extend(given);
     Ok(ResolvedTarget {
         name: target.name,
         resolved,

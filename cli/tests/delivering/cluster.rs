@@ -593,9 +593,14 @@ runtime_type = "io.containerd.runc.v2"
     /// A project whose builds go to a namespace of this cluster, with further options of the builder, as TOML.
     pub(crate) fn place(&self, images: &str, namespace: &str, options: &str) -> Place {
         let registry = &self.registry.address;
+        let image = if options.contains("executor") {
+            String::new()
+        } else {
+            format!("image = \"{registry}/kaniko:1\"\n")
+        };
         let mut place = Place::new(&format!(
             "{images}\n[deployments.cluster]\nregistry = \"{registry}/{namespace}\"\nbuilder = \"kaniko\"\n\
-             [deployments.cluster.builders.kaniko]\nimage = \"{registry}/kaniko:1\"\nnamespace = \"{namespace}\"\n\
+             [deployments.cluster.builders.kaniko]\n{image}namespace = \"{namespace}\"\n\
              {options}\npod_template.spec.hostNetwork = true\n"
         ));
         place.set("KUBECONFIG", &self.kubeconfig());

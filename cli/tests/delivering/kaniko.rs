@@ -94,6 +94,107 @@ fn a_build_leaves_an_image_and_nothing_else() {
 }
 
 #[test]
+fn an_executor_of_ours_needs_no_rights() {
+    let Some(cluster) = namespace("native") else {
+        return;
+    };
+    let images = format!(
+        "[images.app]\npackages = [\"six>=1.16\"]\nsource_root = \"src\"\ncopy = [\"data\"]\n\
+         env = {{ A = \"b\" }}\npip_secret_mounts = [[\"netrc\", \"/run/secrets/netrc\"]]\n\
+         [images.child]\nbase_image = {{ image = \"app\" }}\npackages = [\"tabulate\"]\n\
+         [images.large]\ncopy = [\"large\"]\n\
+         [images.wrong]\npackages = [\"no-such-package-at-all-here\"]\n\
+         [images.commands]\ncommands = [\"true\"]\n\
+         [images.others]\nbase_image = \"{}/native/app@DIGEST\"\nenv = {{ A = \"b\" }}\n",
+        cluster.registry.address
+    );
+    let place = cluster.place(&images, "native", "executor = \"native\"");
+    write_sources(&place);
+
+    let built = place.builds(&["app", "--tag", "v1"]);
+    assert_eq!(
+        (&built["builder"], &built["built"]),
+        (&"kaniko".into(), &true.into())
+    );
+    let digest = built["digest"].as_str().expect("a digest");
+    assert_eq!(cluster.registry.digest("native/app", "v1"), digest);
+    // Sources, a virtual environment's packages and their bytecode, which its own interpreter made.
+    let titles = built["layers"].as_array().expect("layers").iter();
+    let titles: Vec<_> = titles
+        .filter_map(|layer| layer["created_by"].as_str())
+        .collect();
+    let compiled = titles
+        .iter()
+        .any(|title| title.contains("bytecode") && title.contains("six"));
+    assert!(compiled, "{titles:?}");
+    assert_eq!(built["work"]["wheels_fetched"], 1, "{built}");
+    until("nothing is left", || cluster.left("native").is_empty());
+    assert_eq!(place.builds(&["app"])["built"], false);
+    // The same program in the same place makes the same image.
+    assert_eq!(place.builds(&["app", "--force"])["digest"], *digest);
+
+    assert_eq!(place.builds(&["child"])["builder"], "kaniko");
+    random(&place, 2 << 20);
+    let (code, _, said) = ended(begun(&place, &["large", "--output", "oci:layout"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("send the context: 2."), "{said}");
+    let tar = ["app", "--output", "tar:image.tar", "--force"];
+    assert_eq!(place.builds(&tar)["builder"], "kaniko");
+    let tar = fs_err::read(place.path("project/image.tar")).expect("an archive");
+    assert_eq!(memchr::memmem::find(&tar, PASSWORD.as_bytes()), None);
+
+    let (code, said) = place.fails(&["build", "wrong"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("because of `packages`") && said.contains("no-such-package-at-all-here"),
+        "{said}"
+    );
+    let (code, said) = place.fails(&["build", "commands"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("does not support `commands`"), "{said}");
+    until("nothing is left", || cluster.left("native").is_empty());
+
+    // Its pod is one that a restricted namespace takes; Kaniko's is none.
+    cluster.namespace(
+        "strict",
+        &json!({ "pod-security.kubernetes.io/enforce": "restricted" }),
+    );
+    let file = fs_err::read_to_string(place.path("project/imagespec.toml")).expect("a file");
+    let file = file.replace("DIGEST", digest);
+    let network = "pod_template.spec.hostNetwork = true\n";
+    place.write("imagespec.toml", &file.replace(network, ""));
+    let admitted = |options: &[&str]| {
+        let plan = ["plan", "others", "--format", "job"];
+        let output = place.run(&[&plan[..], options].concat());
+        assert!(output.status.success(), "{output:?}");
+        let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let job = list["items"]
+            .as_array()
+            .expect("items")
+            .last()
+            .expect("a Job");
+        let mut pod = job["spec"]["template"].clone();
+        pod["apiVersion"] = "v1".into();
+        pod["kind"] = "Pod".into();
+        pod["metadata"]["name"] = "executor".into();
+        let file = place.path("pod.json");
+        fs_err::write(&file, pod.to_string()).expect("a file");
+        let file = file.display().to_string();
+        let applied = cluster.kubectl(&[
+            "apply",
+            "--dry-run=server",
+            "--namespace",
+            "strict",
+            "--filename",
+            &file,
+        ]);
+        applied.status.success()
+    };
+    assert!(admitted(&[]));
+    assert!(!admitted(&["--option", "executor=kaniko"]));
+}
+
+#[test]
 fn what_fails_is_told_by_its_field() {
     let Some(cluster) = namespace("failing") else {
         return;

@@ -228,7 +228,7 @@ fn urls(env: &BTreeMap<String, String>) -> impl Iterator<Item = Url> {
 
 /// `text` with every `${NAME}` replaced by the machine's variable of that name, as pip does in requirements files; what
 /// is not set stays.
-pub(crate) fn expanded(host: &Host, text: &str) -> String {
+pub fn expanded(host: &Host, text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {

@@ -68,13 +68,17 @@ const OWN: [&str; 4] = [
     "UV_LINK_MODE",
 ];
 
+/// Whether a variable of uv is about packages and where they come from, on whichever machine.
+pub fn is_about_packages(variable: &str) -> bool {
+    variable.starts_with("UV_") && !OWN.contains(&variable)
+}
+
 /// As [`network`], for uv where it builds: what says which packages there are is lent with its logins, as the
 /// requirements of a build come from the same indexes.
 pub fn indexes(settings: &Settings, authorities: &Path) -> Loan {
     let mut loan = Loan::default();
     for (name, value) in &settings.env {
-        let uv = name.starts_with("UV_") && !OWN.contains(&name.as_str());
-        if uv || LENT.contains(&name.as_str()) {
+        if is_about_packages(name) || LENT.contains(&name.as_str()) {
             loan.env.push((name.clone(), value.clone()));
         }
     }

@@ -6,9 +6,10 @@ mod loan;
 mod settings;
 
 pub(crate) use arguments::arguments;
-pub(crate) use credentials::{Credentials, expanded, percent_decoded};
+pub use credentials::expanded;
+pub(crate) use credentials::{Credentials, percent_decoded};
 pub use imagespec_core::login::redacted;
-pub use loan::{Loan, indexes, network};
+pub use loan::{Loan, indexes, is_about_packages, network};
 pub use settings::{Settings, logins_with};
 
 use std::collections::BTreeMap;

@@ -361,6 +361,8 @@ impl Resolver<'_> {
             careful.insert(2, "--no-build".to_owned());
             match self.run(careful, &self.settings.env).await? {
                 Ok(text) => return Ok((text, false)),
+                // The image has an interpreter where the machine has none.
+                Err(said) if said.lacks_python() && self.request.workshop.is_some() => {}
                 Err(said) => match said.unbuilt().filter(|_| self.request.workshop.is_some()) {
                     Some(package) => reason = Some(package.to_owned()),
                     None => return Err(said.error(field, self.folder)),

@@ -99,6 +99,11 @@ impl Said {
         said
     }
 
+    /// Whether there is no interpreter that could say what the packages depend on.
+    pub(super) fn lacks_python(&self) -> bool {
+        self.message.starts_with("No interpreter found")
+    }
+
     /// Whether a lock does not match its project.
     pub(super) fn is_stale(&self) -> bool {
         self.message.contains("needs to be updated")

@@ -1,0 +1,82 @@
+//! What executor `kaniko` is told to do: the plan as a Dockerfile with its context.
+
+use std::collections::BTreeMap;
+
+use imagespec_core::context::BuildContext;
+use imagespec_core::dockerfile::secret::PUBLIC;
+use imagespec_core::dockerfile::{Dialect, Start, secret};
+use imagespec_core::error::BuildError;
+use imagespec_core::plan::BuildPlan;
+use imagespec_core::shell;
+use imagespec_dockerfile::{Lowered, Site, lower};
+use imagespec_oci::delivery::platform;
+
+use crate::assignment::proxies;
+use crate::backend::Kaniko;
+use crate::prepare::Load;
+use crate::tools;
+
+impl Kaniko {
+    /// What executor `kaniko` is given for a plan over a base. What is for others has nothing with a login.
+    pub(crate) async fn lowered(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+        base: &str,
+        for_others: bool,
+    ) -> Result<Load, BuildError> {
+        let platform = platform(plan);
+        let mut tools = None;
+        if tools::are_wanted(plan) {
+            match self.tools(&platform, cx, !for_others).await {
+                Ok(image) => tools = Some(image),
+                // Who may push the image alone has uv sent with the context.
+                Err(error) if cx.cancel.is_cancelled() => return Err(error),
+                Err(error) => cx.progress.notice(format!(
+                    "uv goes with the context: cannot bring it to the registry: {error}"
+                )),
+            }
+        }
+        let site = Site {
+            host: &self.host,
+            archive: &self.options.archive,
+            dialect: Dialect::Kaniko,
+            uv: tools.as_deref(),
+        };
+        let Lowered {
+            file,
+            tree,
+            doorman,
+            secrets: mut lent,
+            ..
+        } = lower(site, plan, cx, Start::Image(base)).await?;
+        let mut proxies = proxies(&self.host, for_others);
+        lend_proxies(&mut lent, &proxies);
+        if for_others {
+            lent.retain(|name, _| PUBLIC.iter().any(|(public, _)| public == name));
+            proxies.clear();
+        }
+        Ok(Load {
+            image: self.options.kaniko().to_owned(),
+            program: None,
+            platform: Some(platform),
+            tree,
+            doorman,
+            lent,
+            proxies,
+            instructions: file.instructions,
+        })
+    }
+}
+
+/// Proxies for what runs in the build: an executor passes no variable on.
+fn lend_proxies(lent: &mut BTreeMap<String, Vec<u8>>, proxies: &[(String, String)]) {
+    if proxies.is_empty() {
+        return;
+    }
+    let exports = lent.entry(secret::NETWORK.to_owned()).or_default();
+    for (name, value) in proxies {
+        let value = shell::word(value);
+        exports.extend_from_slice(format!("export {name}={value}\n").as_bytes());
+    }
+}

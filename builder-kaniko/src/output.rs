@@ -1,0 +1,61 @@
+//! What an executor prints, whoever it is.
+
+use imagespec_core::builder::BuiltImage;
+use imagespec_core::error::BuildError;
+
+use crate::answers::Answers;
+use crate::said::Said;
+
+/// What is known of a build by what its executor printed.
+#[derive(Debug)]
+pub(crate) enum Output<'a> {
+    /// Kaniko's log.
+    Kaniko(Said<'a>),
+    /// Answers of this program.
+    Native(Answers<'a>),
+}
+
+impl Output<'_> {
+    /// Takes a line.
+    pub(crate) fn take(&mut self, line: &str) {
+        match self {
+            Self::Kaniko(said) => said.take(line),
+            Self::Native(answers) => answers.take(line),
+        }
+    }
+
+    /// The digest of the image, once it was pushed.
+    pub(crate) fn pushed(&self) -> Option<&str> {
+        match self {
+            Self::Kaniko(said) => said.pushed(),
+            Self::Native(answers) => answers.pushed(),
+        }
+    }
+
+    /// Says that all of it ended well. The image as the executor tells of it, if it does.
+    pub(crate) fn done(self) -> Option<BuiltImage> {
+        match self {
+            Self::Kaniko(said) => {
+                said.done();
+                None
+            }
+            Self::Native(answers) => answers.built(),
+        }
+    }
+
+    /// Why the build failed. `code` is the executor's exit code.
+    pub(crate) fn failure(self, code: i32) -> BuildError {
+        match self {
+            Self::Kaniko(said) => said.failure(code),
+            Self::Native(answers) => answers.failure(code),
+        }
+    }
+
+    /// Whether what was printed tells of a context that did not come whole.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        match self {
+            Self::Kaniko(said) => said.is_cut_short(),
+            Self::Native(answers) => answers.is_cut_short(),
+        }
+    }
+}
