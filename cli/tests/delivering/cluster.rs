@@ -19,6 +19,9 @@ const NODE: &str = "10.99.0.1";
 /// The image in which a pod's network is, and the one that builds.
 const IMAGES: [&str; 2] = ["pause", "kaniko"];
 
+/// Pods have the machine's network: there is no other.
+const NETWORK: &str = r#"pod_template={"spec":{"hostNetwork":true}}"#;
+
 /// A cluster with folders and a registry of its own.
 pub(crate) struct Cluster {
     parts: Mutex<BTreeMap<&'static str, Running>>,
@@ -581,8 +584,12 @@ runtime_type = "io.containerd.runc.v2"
     /// Options with which any project is built in this cluster.
     pub(crate) fn options(&self) -> [String; 2] {
         let image = format!("image={}/kaniko:1", self.registry.address);
-        let network = r#"pod_template={"spec":{"hostNetwork":true}}"#;
-        [image, network.to_owned()]
+        [image, NETWORK.to_owned()]
+    }
+
+    /// As [`Self::options`], for our own executor.
+    pub(crate) fn own_options() -> [String; 2] {
+        ["executor=native".to_owned(), NETWORK.to_owned()]
     }
 
     /// The kubeconfig of whoever may do everything.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::contract::differing_in_cluster;
 use crate::docker::{PASSWORD, WHOLE, interrupt, sleeping, until, write_sources};
+use crate::engine::{Engine, Release};
 use crate::place::{Place, has};
 
 /// A namespace of the shared cluster, if this machine has what that takes.
@@ -652,4 +654,17 @@ fn what_is_added_to_an_executors_own_time() {
         peaks[0],
         peaks[1]
     );
+}
+
+#[test]
+#[ignore = "long: `cargo xtask soak`"]
+fn an_executor_of_ours_makes_what_native_makes() {
+    let Some(cluster) = namespace("contract") else {
+        return;
+    };
+    let Some(engine) = Engine::start(Release::Oldest) else {
+        return;
+    };
+    let wrong = differing_in_cluster(&engine, &cluster);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

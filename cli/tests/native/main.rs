@@ -31,6 +31,8 @@ apt_packages = ["cron", "libedit2"]
 struct Person {
     folder: TempDir,
     unprivileged: bool,
+    /// Whether nothing but uv is found on its machine.
+    bare: bool,
 }
 
 impl Person {
@@ -42,6 +44,7 @@ impl Person {
         let person = Self {
             folder,
             unprivileged,
+            bare: false,
         };
         let hello = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/hello");
         fs_err::create_dir(person.path("hello")).expect("a folder");
@@ -98,6 +101,9 @@ impl Person {
             "IMAGESPEC_REGISTRY",
         ] {
             command.env_remove(name);
+        }
+        if self.bare {
+            command.env("PATH", self.path("programs"));
         }
         command.output().expect("the command")
     }
@@ -200,4 +206,23 @@ fn everyone_builds_the_same_images_and_can_run_them() {
         second.settle(&first);
         assert_eq!(build_and_look(&second), built);
     }
+}
+
+#[test]
+fn a_machine_without_python_resolves_with_that_of_the_image() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut programs = std::env::split_paths(&path).map(|folder| folder.join("uv"));
+    let Some(uv) = programs.find(|uv| uv.is_file()) else {
+        assert!(std::env::var_os("CI").is_none(), "there is no uv");
+        return;
+    };
+    let bare = Person {
+        bare: true,
+        ..Person::new(false)
+    };
+    fs_err::create_dir(bare.path("programs")).expect("a folder");
+    fs_err::copy(uv, bare.path("programs/uv")).expect("a copy");
+    let build = ["build", "--builder", "native"];
+    let other = Person::new(false);
+    assert_eq!(bare.says("hello", &build), other.says("hello", &build));
 }
