@@ -9,7 +9,7 @@ use imagespec_core::dockerfile::secret;
 use imagespec_core::error::BuildError;
 use imagespec_core::host::{Host, RegistrySettings};
 use imagespec_core::login::redacted;
-use imagespec_core::plan::{Base, BuildPlan, PackageIndex, Python, Step};
+use imagespec_core::plan::{BuildPlan, PackageIndex, Step};
 use imagespec_core::platform::Platform;
 use imagespec_core::protocol::{Task, TaskContext, TaskLogin, TaskSecret};
 use imagespec_dockerfile::Tree;
@@ -69,13 +69,13 @@ impl Kaniko {
         let assignment = Assignment {
             version: VERSION,
             task: Task {
-                plan: over(plan, base),
+                plan: plan.clone(),
                 context: TaskContext {
                     image: cx.progress.image().to_owned(),
                     output: Output::Push,
                     destination: cx.destination.clone(),
                     files: None,
-                    base: None,
+                    base: cx.base.cloned(),
                     secrets: secrets(cx),
                     logins: Vec::new(),
                     settings: cx.settings.clone(),
@@ -99,22 +99,6 @@ impl Kaniko {
             instructions: Vec::new(),
         })
     }
-}
-
-/// The plan over the image that it starts from, wherever that came from.
-fn over(plan: &BuildPlan, base: &str) -> BuildPlan {
-    let mut plan = plan.clone();
-    if matches!(plan.base, Base::Debian { .. }) {
-        // What is asked of Python is done in our base.
-        plan.python = Python {
-            version: None,
-            exec: None,
-        };
-    }
-    plan.base = Base::Reference {
-        reference: base.to_owned(),
-    };
-    plan
 }
 
 /// The declaration's secrets, which are in the pod where they should be.

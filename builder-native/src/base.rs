@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use imagespec_core::builder::BuiltImage;
 use imagespec_core::context::Output;
 use imagespec_core::digest::Framed;
 use imagespec_core::error::BuildError;
@@ -31,12 +32,24 @@ const GLIBC: [(&str, Libc); 3] = [
     ("trixie", Libc::Glibc(2, 41)),
 ];
 
+/// How our own base is run.
+fn ours() -> Runtime {
+    Runtime {
+        cmd: Some(vec!["/bin/bash".to_owned()]),
+        ..Runtime::default()
+    }
+}
+
 impl Assembly<'_> {
     pub(crate) async fn base(&self, platform: &Platform) -> Result<Draft, BuildError> {
-        let mut draft = match &self.plan.base {
-            Base::Debian { suite } => self.debian(suite, platform).await?,
-            Base::Image { .. } => self.image(platform)?,
-            Base::Reference { reference } => {
+        let made = self.cx.base.filter(|_| self.native.host.contained);
+        let mut draft = match (&self.plan.base, made) {
+            (Base::Debian { .. } | Base::Image { .. }, Some(made)) => {
+                self.given(made, platform).await?
+            }
+            (Base::Debian { suite }, None) => self.debian(suite, platform).await?,
+            (Base::Image { .. }, None) => self.image(platform)?,
+            (Base::Reference { reference }, _) => {
                 let draft = self.reference(reference, platform).await;
                 draft.map_err(|error| {
                     error.context(format!("cannot start from the `base_image` `{reference}`"))
@@ -156,14 +169,10 @@ impl Assembly<'_> {
             venv: false,
             system_site_packages: false,
         };
-        let runtime = Runtime {
-            cmd: Some(vec!["/bin/bash".to_owned()]),
-            ..Runtime::default()
-        };
         let mut draft = Draft {
             platform: platform.clone(),
             layers: made,
-            runtime,
+            runtime: ours(),
             foundation,
         };
         self.standard_library(&mut draft).await?;
@@ -245,6 +254,18 @@ impl Assembly<'_> {
             return None;
         }
         serde_json::from_slice(&fs_err::read(kept).ok()?).ok()
+    }
+
+    /// An image that was made before this one, elsewhere, and pushed.
+    async fn given(&self, made: &BuiltImage, platform: &Platform) -> Result<Draft, BuildError> {
+        let digest = made.digest.map(|digest| format!("@{digest}"));
+        let name = format!("{}{}", made.reference, digest.unwrap_or_default());
+        let mut draft = self.reference(&name, platform).await?;
+        if matches!(self.plan.base, Base::Debian { .. }) {
+            // What it was given to be an image of its own, this one is given anew.
+            draft.runtime = ours();
+        }
+        Ok(draft)
     }
 
     /// An image that was built before this one and is in the store.
