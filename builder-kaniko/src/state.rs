@@ -280,6 +280,31 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_does_not_come_is_told_of() {
+        let brings = |state: &Value| {
+            let mut status = container(&json!({ "waiting": { "reason": "PodInitializing" } }));
+            status["initContainerStatuses"] = json!([{
+                "name": "program", "image": "our/executor:1", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state,
+            }]);
+            message(pod(&status))
+        };
+        let missing = json!({ "waiting": { "reason": "ErrImagePull", "message": "not found" } });
+        let said = brings(&missing);
+        assert_eq!(
+            said,
+            "the cluster cannot pull the executor's image: `our/executor:1`"
+        );
+        let said = brings(&json!({ "terminated": { "exitCode": 127 } }));
+        assert_eq!(
+            said,
+            "the executor's program cannot be brought out of its image, with code 127: `our/executor:1`"
+        );
+        let said = brings(&json!({ "running": {} }));
+        assert_eq!(said, "waits for its container");
+    }
+
+    #[test]
     fn a_pod_that_waits_says_for_what() {
         let condition = json!({ "conditions": [{
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable",

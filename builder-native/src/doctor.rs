@@ -165,6 +165,7 @@ async fn index(host: &Host) -> Result<String, BuildError> {
             glibc: (2, 36),
         },
         refresh: true,
+        interpreter: None,
         workshop: None,
         secrets: &[],
     };

@@ -36,6 +36,7 @@ impl Assembly<'_> {
         let elsewhere = elsewhere.filter(|secret| secret.source != secret.target);
         let elsewhere: Vec<_> = elsewhere.cloned().collect();
         let contained = self.native.host.contained;
+        let interpreter = draft.foundation.interpreter()?.clone();
         let request = LockRequest {
             requirements,
             packages,
@@ -45,6 +46,7 @@ impl Assembly<'_> {
             files: self.cx.files,
             target: &target,
             refresh: self.cx.settings.force,
+            interpreter: contained.then_some(&*interpreter.program),
             workshop: (!contained).then_some(&workshop as &dyn Workshop),
             secrets: if draft.platform.is_host() {
                 &elsewhere

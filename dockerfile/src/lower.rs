@@ -215,6 +215,7 @@ async fn python(
             files: cx.files,
             target: &target,
             refresh: false,
+            interpreter: None,
             workshop: None,
             secrets: &[],
         };

@@ -141,6 +141,7 @@ impl Declared {
             files: &self.files,
             target: &self.target,
             refresh: false,
+            interpreter: None,
             workshop: None,
             secrets: &[],
         };

@@ -233,3 +233,42 @@ fn options_are_where_a_pod_has_them() {
     let logins = volumes.iter().find(|volume| volume["name"] == "logins");
     assert_eq!(logins.expect("a volume")["secret"]["secretName"], "push");
 }
+
+#[test]
+fn an_executor_of_ours_asks_for_no_right() {
+    let given = json!({ "executor": "native", "cache_volume": { "emptyDir": {} } });
+    let options = Options::read(given.as_object().expect("options")).expect("options");
+    let mut order = order(&options, &[]);
+    order.image = "registry.example/base@sha256:0".to_owned();
+    order.program = Some(Brought {
+        image: "registry.example/imagespec-executor:1".to_owned(),
+        command: vec!["/imagespec/program/bin/imagespec".to_owned()],
+    });
+    order.lent = BTreeMap::from([(AUTHORITIES.to_owned(), b"pem".to_vec())]);
+    let job = json!(order.job().expect("a Job"));
+    let pod = &job["spec"]["template"]["spec"];
+    let (brings, executor) = (&pod["initContainers"][0], &pod["containers"][0]);
+    for container in [brings, executor] {
+        let rights = &container["securityContext"];
+        assert_eq!(rights["runAsNonRoot"], true);
+        assert_eq!(rights["allowPrivilegeEscalation"], false);
+        assert_eq!(rights["capabilities"], json!({ "drop": ["ALL"] }));
+        assert_eq!(rights["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(rights["readOnlyRootFilesystem"], true);
+        assert_eq!(container["command"][0], "/imagespec/program/bin/imagespec");
+    }
+    assert_eq!(brings["image"], "registry.example/imagespec-executor:1");
+    assert_eq!(executor["image"], "registry.example/base@sha256:0");
+    let secret = json!(order.secret(None));
+    assert_eq!(secret["type"], "kubernetes.io/dockerconfigjson");
+    assert_eq!(
+        pod["imagePullSecrets"],
+        json!([{ "name": "imagespec-0123" }])
+    );
+    let authorities = json!({ "name": "SSL_CERT_FILE", "value": "/imagespec/lent/ca.pem" });
+    let env = executor["env"].as_array().expect("variables");
+    assert!(env.contains(&authorities), "{env:?}");
+    let volumes = pod["volumes"].as_array().expect("volumes");
+    let names: Vec<_> = volumes.iter().map(|volume| &volume["name"]).collect();
+    assert_eq!(names, ["work", "program", "cache", "secrets", "logins"]);
+}

@@ -668,3 +668,47 @@ fn an_executor_of_ours_makes_what_native_makes() {
     let wrong = differing_in_cluster(&engine, &cluster);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+#[ignore = "figures: `cargo xtask soak`"]
+fn how_long_executors_take_for_one_requirement_more() {
+    const ROUNDS: usize = 3;
+    const SCIENCE: &str = "\"numpy==2.2.6\", \"pandas==2.2.3\", \"scikit-learn==1.6.1\", \"scipy==1.15.2\", \
+                           \"pyarrow==19.0.1\", \"requests==2.32.3\"";
+    const ADDED: [&str; ROUNDS] = ["humanize==4.12.1", "toolz==1.0.0", "xmltodict==0.14.2"];
+    let Some(cluster) = namespace("science") else {
+        return;
+    };
+    let more = ADDED.iter().enumerate();
+    let more =
+        more.map(|(at, added)| format!("[images.more{at}]\npackages = [{SCIENCE}, \"{added}\"]\n"));
+    let images = format!(
+        "[images.first]\npackages = [{SCIENCE}]\n{}",
+        more.collect::<String>()
+    );
+    let cache = tempfile::tempdir().expect("a folder");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs_err::set_permissions(cache.path(), mode).expect("a mode");
+    let volume = format!(
+        "executor = \"native\"\ncache_volume = {{ hostPath = {{ path = \"{}\" }} }}",
+        cache.path().display()
+    );
+    let flavours = ["", "executor = \"native\"", &volume];
+    let places = flavours.map(|options| cluster.place(&images, "science", options));
+    for place in &places {
+        place.says(&["build", "first", "--force"]);
+    }
+    let mut took = [const { Vec::new() }; 3];
+    for round in 0..ROUNDS {
+        let image = format!("more{round}");
+        for (place, took) in places.iter().zip(&mut took) {
+            took.push(seconds(|| drop(place.says(&["build", &image, "--force"]))));
+        }
+    }
+    let [kaniko, native, kept] = took.map(median);
+    // It is for whoever runs it.
+    let _ = writeln!(
+        std::io::stderr(),
+        "one requirement more: kaniko {kaniko:.1} s, native {native:.1} s, native with a volume {kept:.1} s"
+    );
+}

@@ -42,6 +42,8 @@ pub struct LockRequest<'a> {
     pub target: &'a Target,
     /// Resolve again even what was resolved before.
     pub refresh: bool,
+    /// Path of an interpreter of this machine that says what packages depend on; by default whichever uv finds.
+    pub interpreter: Option<&'a str>,
     /// Where what has no wheel may be built; nothing of it runs on this machine otherwise.
     pub workshop: Option<&'a dyn Workshop>,
     /// Where secrets appear in the workshop. Where there are some, everything is resolved there: they may say which
@@ -405,6 +407,9 @@ impl Resolver<'_> {
         .to_vec();
         arguments.push(format!("--python-version=3.{}", target.python));
         arguments.push(format!("--python-platform={}", target.uv_platform()));
+        if let Some(interpreter) = self.request.interpreter {
+            arguments.push(format!("--python={interpreter}"));
+        }
         let options = &self.settings.options;
         if pinned {
             // A pin may be of any index that has it: its hash says whether it is the right one.
