@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Kaniko;
 use crate::job::{ARCHIVE, Brought, WORK};
+use crate::memory;
 use crate::options::Executor;
 use crate::prepare::Load;
 
@@ -52,6 +53,8 @@ pub(crate) mod lent {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     pub(crate) version: u32,
+    /// The repository in which is remembered what other builds found out.
+    pub(crate) memory: Option<String>,
     pub(crate) task: Task,
 }
 
@@ -68,6 +71,7 @@ impl Kaniko {
         let (mut tree, doorman) = Tree::of(&plan.files);
         let assignment = Assignment {
             version: VERSION,
+            memory: self.memory(cx),
             task: Task {
                 plan: plan.clone(),
                 context: TaskContext {
@@ -98,6 +102,15 @@ impl Kaniko {
             proxies: proxies(&self.host, for_others),
             instructions: Vec::new(),
         })
+    }
+}
+
+impl Kaniko {
+    fn memory(&self, cx: &BuildContext<'_>) -> Option<String> {
+        let registry = cx.destination.registry.as_ref()?;
+        let own = || format!("{registry}/{}", memory::REPOSITORY);
+        let named = self.options.cache_repo.clone();
+        self.options.cache.then(|| named.unwrap_or_else(own))
     }
 }
 

@@ -1,12 +1,14 @@
 //! Inside the pod: what this program does as executor `native`. It reads its assignment, builds, and answers in lines of
 //! JSON as a builder that is a program of its own does.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use imagespec_core::builder::BuilderConfig;
 use imagespec_core::error::BuildError;
+use imagespec_core::event::BuildEvent;
 use imagespec_core::host::Host;
 use imagespec_core::protocol::{Answer, Request};
 use imagespec_core::registry::Registry;
@@ -16,6 +18,7 @@ use serde_json::Map;
 use tokio_util::sync::CancellationToken;
 
 use crate::assignment::{ASSIGNMENT, Assignment, BUILDER, CUT_SHORT, VERSION, lent};
+use crate::memory::Memory;
 use crate::program::HOME;
 
 /// The most bytes that a context unpacks to: a bound on what a small archive may become.
@@ -80,7 +83,11 @@ impl Inside {
         let files = self.work.join("context");
         let home = self.work.join("home");
         tokio::task::block_in_place(|| self.unpack(&files))?;
-        let Assignment { version, mut task } = read(&files.join(ASSIGNMENT))?.ok_or_else(|| {
+        let Assignment {
+            version,
+            memory,
+            mut task,
+        } = read(&files.join(ASSIGNMENT))?.ok_or_else(|| {
             BuildError::input("the build context has no assignment for this executor")
         })?;
         if version != VERSION {
@@ -94,7 +101,7 @@ impl Inside {
         task.context.logins = self.lent(lent::LOGINS)?.unwrap_or_default();
         self.settle(&home, lent::NETRC, ".netrc")?;
         self.settle(&home, lent::CONFIGURATION, ".config/uv/uv.toml")?;
-        let variables: Option<std::collections::BTreeMap<_, _>> = self.lent(lent::VARIABLES)?;
+        let variables: Option<BTreeMap<_, _>> = self.lent(lent::VARIABLES)?;
         host.variables.extend(variables.unwrap_or_default());
         host.registries = self.lent(lent::REGISTRIES)?.unwrap_or_default();
         host.home = Some(home);
@@ -107,7 +114,20 @@ impl Inside {
             host: &host,
             options: &Map::new(),
         })?;
-        perform(&*builder, Request::Build(Box::new(task)), cancel).await
+        let memory = memory.map(|repository| Memory::open(&host, &repository, &cancel));
+        let memory = memory.transpose()?;
+        let mut known = BTreeSet::new();
+        if let Some(memory) = &memory {
+            let recalled = memory.recall().await;
+            notice(recalled, "nothing is remembered of other builds");
+            known = memory.known();
+        }
+        let done = perform(&*builder, Request::Build(Box::new(task)), cancel.clone()).await;
+        if let (Some(memory), Ok(_)) = (&memory, &done) {
+            let kept = memory.keep(&known).await;
+            notice(kept, "nothing of this build is remembered");
+        }
+        done
     }
 
     /// Unpacks the context.
@@ -145,6 +165,18 @@ impl Inside {
             Ok(())
         };
         settled().map_err(|error| BuildError::failed("cannot prepare the build").caused_by(&error))
+    }
+}
+
+/// Tells of what went wrong and is no reason to fail.
+fn notice(done: Result<(), BuildError>, what: &str) {
+    if let Err(error) = done {
+        let cause = error.source.as_ref();
+        let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+        let message = format!("{what}: {}{cause}", error.message);
+        let event = BuildEvent::Notice { message };
+        // Nobody listens any more, then.
+        let _ = answer(&Answer::Event { event });
     }
 }
 

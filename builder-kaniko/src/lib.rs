@@ -12,6 +12,7 @@ mod job;
 mod life;
 mod logs;
 mod lowered;
+mod memory;
 mod merge;
 mod options;
 mod output;

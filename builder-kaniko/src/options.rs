@@ -89,11 +89,11 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "cache",
-        "whether the executor keeps layers in a registry and takes them from there",
+        "whether the executor keeps layers, or `native` what it knows of them, in a registry for the next build",
     ),
     (
         "cache_repo",
-        "the repository of those layers; by default `/cache` below the image's",
+        "the repository for that; by default `/cache` below the image's, or for `native` `imagespec-cache` beside it",
     ),
     (
         "cache_ttl",
@@ -126,14 +126,7 @@ impl Executor {
     /// The options that only one of them has.
     const fn own_options(self) -> &'static [&'static str] {
         match self {
-            Self::Kaniko => &[
-                "cache",
-                "cache_repo",
-                "cache_ttl",
-                "registry_mirrors",
-                "registry_maps",
-                "flags",
-            ],
+            Self::Kaniko => &["cache_ttl", "registry_mirrors", "registry_maps", "flags"],
             Self::Native => &["cache_volume"],
         }
     }

@@ -132,8 +132,13 @@ fn an_executor_of_ours_needs_no_rights() {
     assert_eq!(built["work"]["wheels_fetched"], 1, "{built}");
     until("nothing is left", || cluster.left("native").is_empty());
     assert_eq!(place.builds(&["app"])["built"], false);
-    // The same program in the same place makes the same image.
-    assert_eq!(place.builds(&["app", "--force"])["digest"], *digest);
+    // The same program in the same place makes the same image, and what is remembered need not be made again.
+    let remembers = ["app", "--force", "--option", "cache=true"];
+    for wheels in [1, 0] {
+        let again = place.builds(&remembers);
+        assert_eq!(again["digest"], *digest);
+        assert_eq!(again["work"]["wheels_fetched"], wheels, "{again}");
+    }
 
     assert_eq!(place.builds(&["child"])["builder"], "kaniko");
     random(&place, 2 << 20);
@@ -679,12 +684,12 @@ fn how_long_executors_take_for_one_requirement_more() {
     let Some(cluster) = namespace("science") else {
         return;
     };
-    let more = ADDED.iter().enumerate();
-    let more =
-        more.map(|(at, added)| format!("[images.more{at}]\npackages = [{SCIENCE}, \"{added}\"]\n"));
+    let images = ADDED.iter().enumerate();
+    let images = images
+        .map(|(at, added)| format!("[images.more{at}]\npackages = [{SCIENCE}, \"{added}\"]\n"));
     let images = format!(
         "[images.first]\npackages = [{SCIENCE}]\n{}",
-        more.collect::<String>()
+        images.collect::<String>()
     );
     let cache = tempfile::tempdir().expect("a folder");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
@@ -693,22 +698,24 @@ fn how_long_executors_take_for_one_requirement_more() {
         "executor = \"native\"\ncache_volume = {{ hostPath = {{ path = \"{}\" }} }}",
         cache.path().display()
     );
-    let flavours = ["", "executor = \"native\"", &volume];
+    let remembers = "executor = \"native\"\ncache = true";
+    let flavours = ["", "executor = \"native\"", remembers, &volume];
     let places = flavours.map(|options| cluster.place(&images, "science", options));
     for place in &places {
         place.says(&["build", "first", "--force"]);
     }
-    let mut took = [const { Vec::new() }; 3];
+    let mut took = [const { Vec::new() }; 4];
     for round in 0..ROUNDS {
         let image = format!("more{round}");
         for (place, took) in places.iter().zip(&mut took) {
             took.push(seconds(|| drop(place.says(&["build", &image, "--force"]))));
         }
     }
-    let [kaniko, native, kept] = took.map(median);
+    let [kaniko, native, remembered, kept] = took.map(median);
     // It is for whoever runs it.
     let _ = writeln!(
         std::io::stderr(),
-        "one requirement more: kaniko {kaniko:.1} s, native {native:.1} s, native with a volume {kept:.1} s"
+        "one requirement more: kaniko {kaniko:.1} s, native {native:.1} s, native with a memory in the registry \
+         {remembered:.1} s, native with a volume {kept:.1} s"
     );
 }
