@@ -12,9 +12,9 @@ use imagespec_core::login::redacted;
 use imagespec_core::plan::{BuildPlan, PackageIndex, Step};
 use imagespec_core::platform::Platform;
 use imagespec_core::protocol::{Task, TaskContext, TaskLogin, TaskSecret};
-use imagespec_dockerfile::Tree;
+use imagespec_dockerfile::{Tree, read_lent};
 use imagespec_python::index::{
-    PROXIES, Settings, environment, expanded, is_about_packages, logins_with,
+    Settings, environment, expanded, is_about_packages, logins_with, proxies,
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,8 @@ impl Kaniko {
         for_others: bool,
     ) -> Result<Load, BuildError> {
         let (image, command) = self.program(cx, !for_others).await?;
+        let mut proxies = proxies(&self.host);
+        proxies.retain(|(_, value)| !(for_others && value.contains('@')));
         let (mut tree, doorman) = Tree::of(&plan.files);
         let assignment = Assignment {
             version: VERSION,
@@ -99,7 +101,7 @@ impl Kaniko {
             tree,
             doorman,
             lent: lent_to(&self.host, plan, cx, for_others)?,
-            proxies: proxies(&self.host, for_others),
+            proxies,
             instructions: Vec::new(),
         })
     }
@@ -123,17 +125,6 @@ fn secrets(cx: &BuildContext<'_>) -> Vec<TaskSecret> {
     cx.secrets.iter().map(secret).collect()
 }
 
-/// Proxies of this machine.
-pub(crate) fn proxies(host: &Host, for_others: bool) -> Vec<(String, String)> {
-    let named = PROXIES.iter().filter_map(|name| {
-        let value = host.variable(name)?;
-        Some(((*name).to_owned(), value.to_owned()))
-    });
-    named
-        .filter(|(_, value)| !(for_others && value.contains('@')))
-        .collect()
-}
-
 /// What the executor is lent, by name.
 fn lent_to(
     host: &Host,
@@ -146,7 +137,7 @@ fn lent_to(
     let authorities = machine.get("SSL_CERT_FILE").map(PathBuf::from);
     let authorities = authorities.unwrap_or_else(|| PathBuf::from(CA_BUNDLE));
     if authorities.is_file() {
-        given.insert(lent::AUTHORITIES.to_owned(), read(&authorities)?);
+        given.insert(lent::AUTHORITIES.to_owned(), read_lent(&authorities)?);
     }
     let index = plan.steps.iter().find_map(|step| match step {
         Step::PythonPackages { index, .. } => Some(index),
@@ -194,10 +185,11 @@ fn lent_to(
         given.insert(lent::NETRC.to_owned(), netrc.as_bytes().to_vec());
     }
     if let Some((configuration, _)) = settings.configuration.first() {
-        given.insert(lent::CONFIGURATION.to_owned(), read(configuration)?);
+        given.insert(lent::CONFIGURATION.to_owned(), read_lent(configuration)?);
     }
     for (at, declared) in cx.secrets.iter().enumerate() {
-        let content = read(&declared.source).map_err(|error| error.field("pip_secret_mounts"))?;
+        let content =
+            read_lent(&declared.source).map_err(|error| error.field("pip_secret_mounts"))?;
         given.insert(secret::declared(at), content);
     }
     Ok(given)
@@ -246,12 +238,5 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, BuildError> {
     let written = serde_json::to_vec(value);
     written.map_err(|error| {
         BuildError::failed("cannot write what the executor is lent").caused_by(&error)
-    })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
-    fs_err::read(path).map_err(|error| {
-        let message = format!("cannot read what the build is lent: `{}`", path.display());
-        BuildError::input(message).caused_by(&error)
     })
 }

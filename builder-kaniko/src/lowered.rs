@@ -11,7 +11,6 @@ use imagespec_core::shell;
 use imagespec_dockerfile::{Lowered, Site, lower};
 use imagespec_oci::delivery::platform;
 
-use crate::assignment::proxies;
 use crate::backend::Kaniko;
 use crate::prepare::Load;
 use crate::tools;
@@ -48,9 +47,11 @@ impl Kaniko {
             tree,
             doorman,
             secrets: mut lent,
-            ..
+            mut proxies,
         } = lower(site, plan, cx, Start::Image(base)).await?;
-        let mut proxies = proxies(&self.host, for_others);
+        if for_others {
+            proxies.retain(|(_, value)| !value.contains('@'));
+        }
         lend_proxies(&mut lent, &proxies);
         if for_others {
             lent.retain(|name, _| PUBLIC.iter().any(|(public, _)| public == name));

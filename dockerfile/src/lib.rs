@@ -7,6 +7,6 @@ mod tree;
 mod written;
 
 pub use failure::{LastLines, failure};
-pub use lower::{Lowered, Site, lower};
+pub use lower::{Lowered, Site, lower, read_lent};
 pub use tree::{DOCKERFILE, Doorman, File, Node, Tree};
 pub use written::{Base, print, write};

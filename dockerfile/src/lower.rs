@@ -16,7 +16,7 @@ use imagespec_core::plan::{Base, BuildPlan, PackageIndex, Step};
 use imagespec_core::platform::Platform;
 use imagespec_core::resolve::python_of_suite;
 use imagespec_debian::{Archive, ArchiveOptions};
-use imagespec_python::index::{Loan, PROXIES, Settings, indexes, logins_with, network};
+use imagespec_python::index::{Loan, PROXIES, Settings, indexes, logins_with, network, proxies};
 use imagespec_python::lock::{LockRequest, Target, pins};
 use imagespec_python::uv::Uv;
 
@@ -98,11 +98,12 @@ pub async fn lower(
             secrets.insert(secret::NETRC.to_owned(), netrc.as_bytes().to_vec());
         }
         if let Some((configuration, _)) = settings.configuration.first() {
-            secrets.insert(secret::CONFIGURATION.to_owned(), read(configuration)?);
+            secrets.insert(secret::CONFIGURATION.to_owned(), read_lent(configuration)?);
         }
     }
     for (at, declared) in cx.secrets.iter().enumerate() {
-        let content = read(&declared.source).map_err(|error| error.field("pip_secret_mounts"))?;
+        let content =
+            read_lent(&declared.source).map_err(|error| error.field("pip_secret_mounts"))?;
         secrets.insert(secret::declared(at), content);
     }
     if let Some(sources) = sources(host, archive, plan)? {
@@ -115,16 +116,12 @@ pub async fn lower(
             return Err(BuildError::input(message));
         }
     }
-    let proxies = PROXIES.iter().filter_map(|name| {
-        let value = host.variable(name)?;
-        Some(((*name).to_owned(), value.to_owned()))
-    });
     Ok(Lowered {
         file,
         tree,
         doorman,
         secrets,
-        proxies: proxies.collect(),
+        proxies: proxies(host),
     })
 }
 
@@ -256,7 +253,7 @@ fn lend(
     let mut kept_here = Vec::new();
     for (source, target) in &loan.mounts {
         if *target == authorities {
-            secrets.insert(secret::AUTHORITIES.to_owned(), read(source)?);
+            secrets.insert(secret::AUTHORITIES.to_owned(), read_lent(source)?);
         } else if !target.ends_with("uv.toml") {
             kept_here.push(source.display().to_string());
         }
@@ -284,7 +281,8 @@ fn lend(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
+/// A file that a build is lent.
+pub fn read_lent(path: &Path) -> Result<Vec<u8>, BuildError> {
     fs_err::read(path).map_err(|error| {
         let message = format!("cannot read what the build is lent: `{}`", path.display());
         BuildError::input(message).caused_by(&error)

@@ -103,6 +103,7 @@ fn an_executor_of_ours_needs_no_rights() {
     let images = format!(
         "[images.app]\npackages = [\"six>=1.16\"]\nsource_root = \"src\"\ncopy = [\"data\"]\n\
          env = {{ A = \"b\" }}\npip_secret_mounts = [[\"netrc\", \"/run/secrets/netrc\"]]\n\
+         [images.more]\npackages = [\"six>=1.16\", \"tabulate\"]\n\
          [images.child]\nbase_image = {{ image = \"app\" }}\npackages = [\"tabulate\"]\n\
          [images.large]\ncopy = [\"large\"]\n\
          [images.wrong]\npackages = [\"no-such-package-at-all-here\"]\n\
@@ -139,6 +140,9 @@ fn an_executor_of_ours_needs_no_rights() {
         assert_eq!(again["digest"], *digest);
         assert_eq!(again["work"]["wheels_fetched"], wheels, "{again}");
     }
+    let more = place.builds(&["more", "--option", "cache=true"]);
+    assert_eq!(more["work"]["wheels_fetched"], 1, "{more}");
+    assert_eq!(more["work"]["base_layers_fetched"], 0, "{more}");
 
     assert_eq!(place.builds(&["child"])["builder"], "kaniko");
     random(&place, 2 << 20);

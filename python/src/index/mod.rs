@@ -67,6 +67,15 @@ const SOURCES: [&str; 11] = [
     "UV_RESOLUTION",
 ];
 
+/// The machine's proxies, by variable.
+pub fn proxies(host: &Host) -> Vec<(String, String)> {
+    let named = PROXIES.iter().filter_map(|name| {
+        let value = host.variable(name)?;
+        Some(((*name).to_owned(), value.to_owned()))
+    });
+    named.collect()
+}
+
 /// As [`environment`], with the logins that stood in the declaration's own URLs: the variables say them to uv and to
 /// nobody else.
 pub(crate) fn environment_with(
