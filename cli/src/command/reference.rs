@@ -56,10 +56,13 @@ fn commands(text: &mut String) {
     let mut root = Cli::command();
     root.build();
     arguments(text, &root, &|_| true);
-    for command in root
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set())
-    {
+    all(text, &root);
+}
+
+/// The commands of a command that are for people.
+fn all(text: &mut String, command: &clap::Command) {
+    let commands = command.get_subcommands();
+    for command in commands.filter(|command| !command.is_hide_set()) {
         one(text, command);
     }
 }
@@ -77,9 +80,7 @@ fn one(text: &mut String, command: &clap::Command) {
     );
     // What every command has stands before them all.
     arguments(text, &command, &|argument| !argument.is_global_set());
-    for command in command.get_subcommands() {
-        one(text, command);
-    }
+    all(text, &command);
 }
 
 fn arguments(text: &mut String, command: &clap::Command, counts: &dyn Fn(&Arg) -> bool) {
