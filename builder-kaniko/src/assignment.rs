@@ -94,7 +94,7 @@ impl Kaniko {
         })?;
         tree.add(ASSIGNMENT, &written, false);
         Ok(Load {
-            platform: Some(Platform::host()),
+            platform: Platform::host(),
             // Its interpreter is at hand in a container of what the image starts from.
             image: base.to_owned(),
             program: Some(Brought { image, command }),
@@ -105,9 +105,8 @@ impl Kaniko {
             instructions: Vec::new(),
         })
     }
-}
 
-impl Kaniko {
+    /// The repository of what is remembered.
     fn memory(&self, cx: &BuildContext<'_>) -> Option<String> {
         let registry = cx.destination.registry.as_ref()?;
         let own = || format!("{registry}/{}", memory::REPOSITORY);
@@ -138,6 +137,12 @@ fn lent_to(
     let authorities = authorities.unwrap_or_else(|| PathBuf::from(CA_BUNDLE));
     if authorities.is_file() {
         given.insert(lent::AUTHORITIES.to_owned(), read_lent(&authorities)?);
+    }
+    // The pod has them even where nothing is installed. They are never printed.
+    for (at, declared) in cx.secrets.iter().enumerate() {
+        let content =
+            read_lent(&declared.source).map_err(|error| error.field("pip_secret_mounts"))?;
+        given.insert(secret::declared(at), content);
     }
     let index = plan.steps.iter().find_map(|step| match step {
         Step::PythonPackages { index, .. } => Some(index),
@@ -186,11 +191,6 @@ fn lent_to(
     }
     if let Some((configuration, _)) = settings.configuration.first() {
         given.insert(lent::CONFIGURATION.to_owned(), read_lent(configuration)?);
-    }
-    for (at, declared) in cx.secrets.iter().enumerate() {
-        let content =
-            read_lent(&declared.source).map_err(|error| error.field("pip_secret_mounts"))?;
-        given.insert(secret::declared(at), content);
     }
     Ok(given)
 }

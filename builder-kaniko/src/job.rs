@@ -104,6 +104,8 @@ pub(crate) struct Brought {
 #[derive(Clone)]
 pub(crate) struct Order<'a> {
     pub(crate) name: String,
+    /// The name of its Secret and its `ConfigMap`.
+    pub(crate) belongings: String,
     pub(crate) namespace: &'a str,
     pub(crate) reference: String,
     pub(crate) options: &'a Options,
@@ -111,8 +113,8 @@ pub(crate) struct Order<'a> {
     pub(crate) image: String,
     /// The program that is brought into it, where it is not in it.
     pub(crate) program: Option<Brought>,
-    /// What the executor runs on, where that matters.
-    pub(crate) platform: Option<Platform>,
+    /// What the executor runs on.
+    pub(crate) platform: Platform,
     pub(crate) arguments: Vec<String>,
     pub(crate) way: Way,
     /// What the build is lent, by name.
@@ -143,6 +145,14 @@ pub(crate) fn name(plan: &BuildPlan, cx: &BuildContext<'_>, image: &str) -> Stri
     framed.number(u64::from(cx.settings.bytecode()));
     framed.text(image);
     format!("imagespec-{}", &framed.finish().hex()[..24])
+}
+
+/// The name of what belongs to a Job that a client made. It is new with every client: a node may still have what belonged to
+/// an earlier Job of the same name, and give that to its pods.
+pub(crate) fn belongings(name: &str, client: &str) -> String {
+    let mut framed = Framed::new("client");
+    framed.text(client);
+    format!("{name}-{}", &framed.finish().hex()[..8])
 }
 
 impl Order<'_> {
@@ -195,10 +205,10 @@ impl Order<'_> {
         for (name, value) in &options.annotations {
             annotations[name] = value.as_str().into();
         }
-        let mut nodes = json!({ "kubernetes.io/os": "linux" });
-        if let Some(platform) = &self.platform {
-            nodes["kubernetes.io/arch"] = platform.architecture.as_str().into();
-        }
+        let mut nodes = json!({
+            "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": self.platform.architecture,
+        });
         for (name, value) in &options.node_selector {
             nodes[name] = value.as_str().into();
         }
@@ -274,7 +284,7 @@ impl Order<'_> {
             |resources| json!(resources),
         );
         let proxies = self.proxies.keys().map(|name| {
-            let key = json!({ "name": self.name, "key": name });
+            let key = json!({ "name": self.belongings, "key": name });
             json!({ "name": name, "valueFrom": { "secretKeyRef": key } })
         });
         let mut env: Vec<_> = proxies.collect();
@@ -364,7 +374,7 @@ impl Order<'_> {
     fn logins_name(&self) -> Option<&str> {
         match &self.options.logins {
             Logins::Secret(name) => Some(name),
-            Logins::Made => self.logins.as_ref().map(|_| self.name.as_str()),
+            Logins::Made => self.logins.as_ref().map(|_| self.belongings.as_str()),
             Logins::Account => None,
         }
     }
@@ -390,7 +400,7 @@ impl Order<'_> {
             // What runs as the image's user reads some of them.
             volumes.push(json!({
                 "name": "secrets",
-                "secret": { "secretName": self.name, "defaultMode": 0o444, "items": items },
+                "secret": { "secretName": self.belongings, "defaultMode": 0o444, "items": items },
             }));
         }
         if let Some(secret) = self.logins_name() {
@@ -401,7 +411,7 @@ impl Order<'_> {
             }));
         }
         if self.way == Way::Mounted {
-            volumes.push(json!({ "name": "context", "configMap": { "name": self.name } }));
+            volumes.push(json!({ "name": "context", "configMap": { "name": self.belongings } }));
         }
         json!(volumes)
     }
@@ -444,7 +454,7 @@ impl Order<'_> {
 
     fn owned(&self, owner: Option<&OwnerReference>) -> ObjectMeta {
         ObjectMeta {
-            name: Some(self.name.clone()),
+            name: Some(self.belongings.clone()),
             namespace: Some(self.namespace.to_owned()),
             labels: Some(BTreeMap::from([(
                 MANAGED_BY.0.to_owned(),

@@ -130,9 +130,14 @@ impl Cluster {
             self.remove_soon(name).await;
             return;
         }
-        // What is secret does not stay.
-        let secrets = self.api::<Secret>();
-        let _ = secrets.delete(name, &DeleteParams::default()).await;
+        // What is secret does not stay. Whoever made the Job named it.
+        let found = self.api::<Job>().get_opt(name).await.ok().flatten();
+        let client = found.and_then(|job| job.annotations().get(CLIENT).cloned());
+        if let Some(client) = client {
+            let secrets = self.api::<Secret>();
+            let secret = job::belongings(name, &client);
+            let _ = secrets.delete(&secret, &DeleteParams::default()).await;
+        }
     }
 
     /// Asks for a Job to be removed. Where that is not heard, the cluster removes it after a while by itself.

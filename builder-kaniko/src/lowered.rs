@@ -60,7 +60,7 @@ impl Kaniko {
         Ok(Load {
             image: self.options.kaniko().to_owned(),
             program: None,
-            platform: Some(platform),
+            platform,
             tree,
             doorman,
             lent,

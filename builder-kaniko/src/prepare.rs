@@ -35,8 +35,8 @@ pub(crate) struct Load {
     pub(crate) image: String,
     /// The program that is brought into it, where it is not in it.
     pub(crate) program: Option<Brought>,
-    /// What it runs on, where that matters.
-    pub(crate) platform: Option<Platform>,
+    /// What it runs on.
+    pub(crate) platform: Platform,
     /// The context.
     pub(crate) tree: Tree,
     pub(crate) doorman: Doorman,
@@ -129,12 +129,16 @@ impl Kaniko {
                 assignment::arguments(way == Way::Mounted)
             }
         };
+        let executors = program.as_ref().map_or(&image, |program| &program.image);
+        let name = job::name(plan, cx, executors);
+        let client = client();
         let order = Order {
-            name: job::name(
-                plan,
-                cx,
-                program.as_ref().map_or(&image, |program| &program.image),
-            ),
+            belongings: if for_others {
+                name.clone()
+            } else {
+                job::belongings(&name, &client)
+            },
+            name,
             namespace,
             reference: cx.destination.reference(),
             options: &self.options,
@@ -152,7 +156,7 @@ impl Kaniko {
             order,
             archive,
             instructions,
-            client: client(),
+            client,
         })
     }
 

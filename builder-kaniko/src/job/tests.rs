@@ -7,12 +7,13 @@ use super::*;
 fn order<'a>(options: &'a Options, declared: &'a [SecretMount]) -> Order<'a> {
     Order {
         name: "imagespec-0123".to_owned(),
+        belongings: "imagespec-0123-45".to_owned(),
         namespace: "builds",
         reference: "registry.example/team/app:1".to_owned(),
         options,
         image: options.kaniko().to_owned(),
         program: None,
-        platform: Some(Platform::amd64()),
+        platform: Platform::amd64(),
         arguments: vec!["--context=tar://stdin".to_owned()],
         way: Way::Streamed,
         lent: BTreeMap::from([("imagespec-ca".to_owned(), b"pem".to_vec())]),
@@ -70,7 +71,7 @@ fn a_job_says_all_that_a_pod_needs() {
                   "valueFrom": {
                     "secretKeyRef": {
                       "key": "HTTPS_PROXY",
-                      "name": "imagespec-0123"
+                      "name": "imagespec-0123-45"
                     }
                   }
                 }
@@ -163,7 +164,7 @@ fn a_job_says_all_that_a_pod_needs() {
                     "path": "imagespec-ca"
                   }
                 ],
-                "secretName": "imagespec-0123"
+                "secretName": "imagespec-0123-45"
               }
             },
             {
@@ -176,7 +177,7 @@ fn a_job_says_all_that_a_pod_needs() {
                     "path": "config.json"
                   }
                 ],
-                "secretName": "imagespec-0123"
+                "secretName": "imagespec-0123-45"
               }
             }
           ]
@@ -263,7 +264,7 @@ fn an_executor_of_ours_asks_for_no_right() {
     assert_eq!(secret["type"], "kubernetes.io/dockerconfigjson");
     assert_eq!(
         pod["imagePullSecrets"],
-        json!([{ "name": "imagespec-0123" }])
+        json!([{ "name": "imagespec-0123-45" }])
     );
     let authorities = json!({ "name": "SSL_CERT_FILE", "value": "/imagespec/lent/ca.pem" });
     let env = executor["env"].as_array().expect("variables");

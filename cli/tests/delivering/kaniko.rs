@@ -103,7 +103,6 @@ fn an_executor_of_ours_needs_no_rights() {
     let images = format!(
         "[images.app]\npackages = [\"six>=1.16\"]\nsource_root = \"src\"\ncopy = [\"data\"]\n\
          env = {{ A = \"b\" }}\npip_secret_mounts = [[\"netrc\", \"/run/secrets/netrc\"]]\n\
-         [images.more]\npackages = [\"six>=1.16\", \"tabulate\"]\n\
          [images.child]\nbase_image = {{ image = \"app\" }}\npackages = [\"tabulate\"]\n\
          [images.large]\ncopy = [\"large\"]\n\
          [images.wrong]\npackages = [\"no-such-package-at-all-here\"]\n\
@@ -133,17 +132,6 @@ fn an_executor_of_ours_needs_no_rights() {
     assert_eq!(built["work"]["wheels_fetched"], 1, "{built}");
     until("nothing is left", || cluster.left("native").is_empty());
     assert_eq!(place.builds(&["app"])["built"], false);
-    // The same program in the same place makes the same image, and what is remembered need not be made again.
-    let remembers = ["app", "--force", "--option", "cache=true"];
-    for wheels in [1, 0] {
-        let again = place.builds(&remembers);
-        assert_eq!(again["digest"], *digest);
-        assert_eq!(again["work"]["wheels_fetched"], wheels, "{again}");
-    }
-    let more = place.builds(&["more", "--option", "cache=true"]);
-    assert_eq!(more["work"]["wheels_fetched"], 1, "{more}");
-    assert_eq!(more["work"]["base_layers_fetched"], 0, "{more}");
-
     assert_eq!(place.builds(&["child"])["builder"], "kaniko");
     random(&place, 2 << 20);
     let (code, _, said) = ended(begun(&place, &["large", "--output", "oci:layout"]));
@@ -203,6 +191,47 @@ fn an_executor_of_ours_needs_no_rights() {
     };
     assert!(admitted(&[]));
     assert!(!admitted(&["--option", "executor=kaniko"]));
+}
+
+#[test]
+fn an_executor_of_ours_remembers_and_stops() {
+    let Some(cluster) = namespace("memory") else {
+        return;
+    };
+    let images = "[images.app]\npackages = [\"six>=1.16\"]\n\
+                  [images.more]\npackages = [\"six>=1.16\", \"tabulate\"]\n\
+                  [images.idle]\nenv = { A = \"b\" }\npip_secret_mounts = [[\"netrc\", \"/run/secrets/netrc\"]]\n";
+    let place = cluster.place(images, "memory", "executor = \"native\"");
+    place.write("netrc", "");
+    let first = place.builds(&["app"]);
+
+    // The same program in the same place makes the same image, and what is remembered need not be made again.
+    let remembers = ["app", "--force", "--option", "cache=true"];
+    for wheels in [1, 0] {
+        let again = place.builds(&remembers);
+        assert_eq!(again["digest"], first["digest"]);
+        assert_eq!(again["work"]["wheels_fetched"], wheels, "{again}");
+    }
+    // A pod is not given what belonged to an earlier one of the same name.
+    let more = place.builds(&["more", "--force"]);
+    assert_eq!(more["work"]["wheels_fetched"], 2, "{more}");
+    let more = place.builds(&["more", "--force", "--option", "cache=true"]);
+    assert_eq!(more["work"]["wheels_fetched"], 1, "{more}");
+    assert_eq!(more["work"]["base_layers_fetched"], 0, "{more}");
+
+    // Who interrupts stops the pod, and cleans up.
+    let mut child = begun(&place, &["app", "--force"]);
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let waits = |line: Result<String, _>| line.is_ok_and(|line| line.contains("waits for its pod"));
+    assert!(lines.any(waits));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+    let code = child.wait().expect("an end").code();
+    assert_eq!(code, Some(130), "{:?}", rest.join());
+    until("nothing is left", || cluster.left("memory").is_empty());
+    // A secret that nothing is installed with hinders nobody.
+    assert_eq!(place.builds(&["idle"])["builder"], "kaniko");
 }
 
 #[test]
