@@ -80,6 +80,8 @@ fn unpack(archive: impl Read, work: &Path) -> io::Result<HashMap<String, PathBuf
             files.insert(path, to);
         }
     }
+    // Whoever sends it is not done before the padding after the last entry is taken, too.
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
     // An engine names a layer that is there twice by a link from one folder to the other.
     for (path, target) in links {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -223,6 +225,17 @@ mod tests {
         fs_err::create_dir(&work).expect("a folder");
         let image = read(&store, bytes, &work)?;
         Ok((store, folder, image))
+    }
+
+    #[test]
+    fn an_archive_is_read_to_its_end() {
+        let manifest = br#"[{"Config": "c.json", "Layers": []}]"#;
+        let mut bytes = archive(&[("c.json", &config(&[])), ("manifest.json", manifest)], &[]);
+        bytes.resize(bytes.len() + 9 * 1024, 0);
+        let mut rest = bytes.as_slice();
+        let folder = tempfile::tempdir().expect("a folder");
+        unpack(&mut rest, folder.path()).expect("files");
+        assert!(rest.is_empty(), "{} bytes are left", rest.len());
     }
 
     #[test]
