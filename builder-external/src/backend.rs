@@ -1,7 +1,7 @@
 //! A program as a builder.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use imagespec_core::context::{BuildContext, Output, write_files};
 use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::host::Host;
 use imagespec_core::plan::BuildPlan;
-use imagespec_core::protocol::{Answer, Card, Request, Task, TaskContext, TaskLogin, TaskSecret};
+use imagespec_core::protocol::{Answer, Card, Request, Task, TaskContext};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -105,29 +105,6 @@ impl External {
     }
 }
 
-/// A context on its way.
-fn task_context(cx: &BuildContext<'_>, files: Option<&Path>) -> TaskContext {
-    let secret = |secret: &imagespec_core::context::SecretMount| TaskSecret {
-        source: secret.source.clone(),
-        target: secret.target.clone(),
-    };
-    let login = |login: &imagespec_core::login::Login| TaskLogin {
-        url: login.url.clone(),
-        user: login.user.clone(),
-        password: login.password.clone(),
-    };
-    TaskContext {
-        image: cx.progress.image().to_owned(),
-        output: cx.output.clone(),
-        destination: cx.destination.clone(),
-        files: files.map(Path::to_owned),
-        base: cx.base.cloned(),
-        secrets: cx.secrets.iter().map(secret).collect(),
-        logins: cx.logins.iter().map(login).collect(),
-        settings: cx.settings.clone(),
-    }
-}
-
 /// The plan's files in a folder of their own.
 fn files(host: &Host, plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<TempDir, BuildError> {
     let write = || -> io::Result<TempDir> {
@@ -168,7 +145,7 @@ impl Builder for External {
     ) -> Result<Option<BuiltImage>, BuildError> {
         let task = Task {
             plan: plan.clone(),
-            context: task_context(cx, None),
+            context: TaskContext::of(cx, None),
         };
         match self.ask(&Request::Find(Box::new(task)), Some(cx)).await {
             Ok(Answer::Found { image }) => Ok(image.map(|image| self.named(image))),
@@ -190,7 +167,7 @@ impl Builder for External {
         let folder = files(&self.host, plan, cx)?;
         let task = Task {
             plan: plan.clone(),
-            context: task_context(cx, Some(folder.path())),
+            context: TaskContext::of(cx, Some(folder.path().to_owned())),
         };
         match self.ask(&Request::Build(Box::new(task)), Some(cx)).await? {
             Answer::Built { image } => Ok(self.named(image)),
@@ -201,7 +178,7 @@ impl Builder for External {
     async fn tag(&self, image: &BuiltImage, cx: &BuildContext<'_>) -> Result<(), BuildError> {
         let request = Request::Tag {
             image: image.clone(),
-            context: Box::new(task_context(cx, None)),
+            context: Box::new(TaskContext::of(cx, None)),
         };
         match self.ask(&request, Some(cx)).await? {
             Answer::Tagged => Ok(()),

@@ -77,14 +77,10 @@ impl Kaniko {
             task: Task {
                 plan: plan.clone(),
                 context: TaskContext {
-                    image: cx.progress.image().to_owned(),
                     output: Output::Push,
-                    destination: cx.destination.clone(),
-                    files: None,
-                    base: cx.base.cloned(),
                     secrets: secrets(cx),
                     logins: Vec::new(),
-                    settings: cx.settings.clone(),
+                    ..TaskContext::of(cx, None)
                 },
             },
         };

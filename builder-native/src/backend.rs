@@ -102,7 +102,9 @@ impl Builder for Native {
             Capability::OutputOciDir,
             Capability::OutputTar,
         ]);
-        if cfg!(target_os = "linux") {
+        if self.host.strangers {
+            able.remove(&Capability::Secrets);
+        } else if cfg!(target_os = "linux") {
             able.insert(Capability::Run);
         }
         able

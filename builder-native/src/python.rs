@@ -47,7 +47,8 @@ impl Assembly<'_> {
             target: &target,
             refresh: self.cx.settings.force,
             interpreter: contained.then_some(&*interpreter.program),
-            workshop: (!contained).then_some(&workshop as &dyn Workshop),
+            workshop: (!contained && !self.native.host.strangers)
+                .then_some(&workshop as &dyn Workshop),
             secrets: if draft.platform.is_host() {
                 &elsewhere
             } else {

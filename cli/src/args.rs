@@ -1,5 +1,6 @@
 //! What a person types.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -104,6 +105,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: CacheCommand,
     },
+    /// Run a build service, for builder `union` of others
+    Serve(ServeArgs),
     /// Look after the cluster in which builder `kaniko` builds
     Kaniko {
         #[command(subcommand)]
@@ -235,9 +238,43 @@ pub(crate) struct BuildArgs {
     /// Only say what would be built
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Print the id of the build and do not wait for it, with builder `union`
+    #[arg(long, conflicts_with_all = ["dry_run", "json"])]
+    pub(crate) detach: bool,
+    /// Follow a build of builder `union` that was detached
+    #[arg(long, value_name = "ID", conflicts_with_all = ["targets", "dry_run", "detach"])]
+    pub(crate) attach: Option<String>,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// A file with the service's settings; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:8484]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// URL of the database; without one, the service has one of its own in its folder
+    #[arg(long, value_name = "URL", env = "IMAGESPEC_DATABASE", hide_env = true)]
+    pub(crate) database: Option<String>,
+    /// Folder of what the service keeps
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Who builds [default: native]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) builder: Option<String>,
+    /// How many builds are done at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) workers: Option<u16>,
+    /// A registry that images may go to and start from
+    #[arg(long = "registry", value_name = "REGISTRY")]
+    pub(crate) registries: Vec<String>,
+    /// Trust whoever has a token with this machine: images may go anywhere and run commands
+    #[arg(long)]
+    pub(crate) trusted: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The builders of the plain command: a crate that is only listed in the manifest is not linked. Beside those that are
 //! linked there are programs of their own.
 
+use imagespec_builder_cloud as _;
 use imagespec_builder_external as external;
 use imagespec_builder_kaniko as _;
 use imagespec_builder_local as _;
@@ -46,7 +47,7 @@ mod tests {
             .filter(|line| !line.starts_with("imagespec-builder-external"))
             .count();
         let linked = Registry::linked().expect("a registry").names();
-        assert_eq!(linked, ["default", "kaniko", "native"]);
+        assert_eq!(linked, ["default", "kaniko", "native", "union"]);
         assert_eq!(listed, linked.len());
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn snapshot(
         cache_dir,
         sandbox_init: vec![executable, PathBuf::from(SANDBOX_INIT)],
         contained: false,
+        strangers: false,
         registries,
     })
 }

@@ -52,8 +52,17 @@ pub struct Job {
     pub fallback: Option<Candidate>,
     /// Who makes our own base for a builder that cannot.
     pub base_maker: Option<Candidate>,
-    /// Index of the job whose image this one starts from.
-    pub base: Option<usize>,
+    /// The image this one starts from, where that is another one of ours.
+    pub base: Option<Below>,
+}
+
+/// What an image starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Below {
+    /// The image of the job of this index.
+    Job(usize),
+    /// An image that was built before.
+    Built(BuiltImage),
 }
 
 /// A builder and the name it goes by.
@@ -144,12 +153,12 @@ pub async fn execute(
 
 /// The builder of every job, or why there is none.
 async fn choose(jobs: &[Job], sink: &dyn EventSink) -> Vec<Result<Candidate, BuildError>> {
-    let mut probed: HashMap<*const (), Availability> = HashMap::new();
+    let mut probed: HashMap<usize, Availability> = HashMap::new();
     let mut told = Vec::new();
     let mut chosen = Vec::with_capacity(jobs.len());
     for job in jobs {
         let candidate = &job.builder;
-        let key = Arc::as_ptr(&candidate.builder).cast::<()>();
+        let key = Arc::as_ptr(&candidate.builder).cast::<()>().addr();
         let availability = match probed.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => unknown.insert(candidate.builder.probe().await),
@@ -295,10 +304,11 @@ impl Run<'_> {
 
     async fn image(&self, index: usize) -> Result<Outcome, BuildError> {
         let job = &self.jobs[index];
-        let base = match job.base {
+        let base = match &job.base {
             None => None,
-            Some(base) => match self
-                .result(base)
+            Some(Below::Built(image)) => Some(image.clone()),
+            Some(Below::Job(base)) => match self
+                .result(*base)
                 .await
                 .map_err(|error| in_image(job, error))?
             {

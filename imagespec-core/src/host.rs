@@ -19,6 +19,9 @@ pub struct Host {
     /// Whether this machine is a container of the very image that a build starts from, which takes the place of a
     /// sandbox: programs of that image run here, and nothing else of the build does.
     pub contained: bool,
+    /// Whether declarations come from people who are not trusted with this machine: nothing that they name runs here,
+    /// and no file of this machine is theirs to name.
+    pub strangers: bool,
     /// Settings of single registries, by host and port.
     pub registries: BTreeMap<String, RegistrySettings>,
 }

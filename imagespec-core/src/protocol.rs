@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::builder::{Availability, BuiltImage};
-use crate::context::{BuildSettings, Destination, Output};
+use crate::context::{BuildContext, BuildSettings, Destination, Output, SecretMount};
 use crate::error::BuildError;
 use crate::event::BuildEvent;
+use crate::login::Login;
 use crate::plan::BuildPlan;
 
 /// The version of the protocol that is spoken here. It grows when an older builder would misunderstand a request.
@@ -95,6 +96,31 @@ pub struct TaskContext {
     pub logins: Vec<TaskLogin>,
     /// How the image is built.
     pub settings: BuildSettings,
+}
+
+impl TaskContext {
+    /// What a builder elsewhere is told of a context, with its files in a folder.
+    pub fn of(cx: &BuildContext<'_>, files: Option<PathBuf>) -> Self {
+        let secret = |secret: &SecretMount| TaskSecret {
+            source: secret.source.clone(),
+            target: secret.target.clone(),
+        };
+        let login = |login: &Login| TaskLogin {
+            url: login.url.clone(),
+            user: login.user.clone(),
+            password: login.password.clone(),
+        };
+        Self {
+            image: cx.progress.image().to_owned(),
+            output: cx.output.clone(),
+            destination: cx.destination.clone(),
+            files,
+            base: cx.base.cloned(),
+            secrets: cx.secrets.iter().map(secret).collect(),
+            logins: cx.logins.iter().map(login).collect(),
+            settings: cx.settings.clone(),
+        }
+    }
 }
 
 impl std::fmt::Debug for TaskContext {

@@ -8,7 +8,7 @@ use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::execute::{Job, Outcome, execute, refusals};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, cloud};
 use super::jobs::{Work, work};
 use super::resolve::resolve_targets;
 use crate::args::{BuildArgs, ProgressForm};
@@ -29,6 +29,14 @@ pub(super) async fn run(work: &Work, progress: ProgressForm) -> Results {
 
 pub(super) async fn build(cx: &Context, args: BuildArgs) -> Result<u8, BuildError> {
     let started = Instant::now();
+    if let Some(id) = &args.attach {
+        return cloud::attach(cx, id, &args).await;
+    }
+    if args.detach {
+        let select = &args.select;
+        let targets = resolve_targets(cx, &select.targets, &select.resolve, &args.how.tags)?;
+        return cloud::detach(cx, &targets, &args).await;
+    }
     let work = prepare(cx, &args)?;
     let results = run(&work, args.how.progress).await;
     let code = tell_failures(&work, &results);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imagespec_core::builder::BuilderConfig;
 use imagespec_core::context::{BuildSettings, Output};
 use imagespec_core::error::BuildError;
-use imagespec_core::execute::{Candidate, Job, OnUnknown, Options};
+use imagespec_core::execute::{Below, Candidate, Job, OnUnknown, Options};
 use imagespec_core::registry::Registry;
 use imagespec_core::resolve::Resolved;
 use serde_json::{Map, Value};
@@ -72,7 +72,8 @@ pub(crate) fn work(
     })
 }
 
-fn settings(cx: &Context, how: &HowArgs) -> BuildSettings {
+/// How images are built, as flags and variables say.
+pub(super) fn settings(cx: &Context, how: &HowArgs) -> BuildSettings {
     let default = BuildSettings::default();
     BuildSettings {
         force: how.force || cx.variable(env::FORCE).is_some_and(env::says_yes),
@@ -141,7 +142,7 @@ impl Planner<'_> {
             fallback: other(self, fallback)?,
             base_maker: other(self, base_maker)?,
             builder: self.candidate(&name, builder_options)?,
-            base,
+            base: base.map(Below::Job),
         };
         self.jobs.push(job);
         Ok(self.jobs.len() - 1)

@@ -2,6 +2,7 @@
 
 mod build;
 mod builders;
+mod cloud;
 mod dockerfile;
 mod doctor;
 mod exec;
@@ -10,6 +11,7 @@ mod kaniko;
 mod plan;
 mod reference;
 mod resolve;
+mod serve;
 mod store;
 mod write;
 
@@ -103,6 +105,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, BuildError> {
                     work,
                 },
         } => block_on(kaniko::execute(&context()?, file, lent, work)),
+        Command::Serve(args) => block_on(serve::serve(&context()?, args)),
         Command::Images { json } => store::images(&context()?, json),
         Command::Cache { command } => store::cache(&context()?, &command),
         Command::Reference => reference::reference(),

@@ -1,0 +1,238 @@
+//! The service: what its parts share.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use imagespec_build_api::MadeToken;
+use imagespec_core::builder::BuilderConfig;
+use imagespec_core::error::BuildError;
+use imagespec_core::execute::Candidate;
+use imagespec_core::host::Host;
+use imagespec_core::registry::Registry;
+use serde_json::Map;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now;
+use crate::database::{Database, failed};
+use crate::files::Files;
+use crate::settings::Settings;
+use crate::{api, builds, tokens, worker};
+
+/// How often what nobody needs any more is removed.
+const COLLECTION: Duration = Duration::from_secs(3600);
+/// A day, in milliseconds.
+const DAY: i64 = 86_400_000;
+/// How long workers may take to give back what they have.
+const GRACE: Duration = Duration::from_secs(15);
+/// The file that says that a service has the folder.
+const LOCK: &str = "lock";
+
+/// What the parts of a service share.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) settings: Settings,
+    pub(crate) database: Database,
+    pub(crate) files: Files,
+    /// The builders of people who are trusted with this machine, and of others.
+    trusted: Builders,
+    others: Builders,
+    /// Wakes a worker.
+    pub(crate) work: Notify,
+    /// Whoever looks for work.
+    pub(crate) taking: tokio::sync::Mutex<()>,
+    /// Whoever follows a build, by its id.
+    followed: Mutex<HashMap<String, Arc<Notify>>>,
+    /// Fires when the service is to end.
+    pub(crate) ending: CancellationToken,
+}
+
+/// Who does the work.
+#[derive(Debug, Clone)]
+pub(crate) struct Builders {
+    pub(crate) builder: Candidate,
+    pub(crate) base_maker: Option<Candidate>,
+}
+
+impl Builders {
+    fn find(registry: &Registry, host: &Host, settings: &Settings) -> Result<Self, BuildError> {
+        let entry = registry.get(&settings.builder)?;
+        let make = |name: &str, options: &Map<_, _>| -> Result<Candidate, BuildError> {
+            let entry = registry.get(name)?;
+            let builder = (entry.create)(BuilderConfig {
+                name: entry.name,
+                host,
+                options,
+            })?;
+            Ok(Candidate {
+                name: entry.name,
+                builder,
+            })
+        };
+        let base_maker = entry.base_maker.map(|name| make(name, &Map::new()));
+        Ok(Self {
+            builder: make(entry.name, &settings.options)?,
+            base_maker: base_maker.transpose()?,
+        })
+    }
+}
+
+impl Service {
+    /// Who builds for a project.
+    pub(crate) fn builders(&self, project: &str) -> &Builders {
+        if self.settings.limits(project).trusted {
+            &self.trusted
+        } else {
+            &self.others
+        }
+    }
+
+    /// Whoever follows a build waits for this.
+    pub(crate) fn follow(&self, id: &str) -> Arc<Notify> {
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(followed.entry(id.to_owned()).or_default())
+    }
+
+    /// Tells those who follow a build that there is more to see.
+    pub(crate) fn happened(&self, id: &str) {
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notify) = followed.get(id) {
+            notify.notify_waiters();
+            if Arc::strong_count(notify) == 1 {
+                followed.remove(id);
+            }
+        }
+    }
+}
+
+/// A service that listens.
+#[derive(Debug)]
+pub struct Serving {
+    /// Where.
+    pub address: SocketAddr,
+    /// The first token, where there was none: its secret is told nowhere else.
+    pub first_token: Option<MadeToken>,
+    service: Arc<Service>,
+    listener: TcpListener,
+    /// Says that the folder is taken, as long as it is open.
+    _lock: fs_err::File,
+}
+
+impl Serving {
+    /// Opens the database and the folder of a service, and listens.
+    pub async fn start(
+        mut settings: Settings,
+        registry: &Registry,
+        host: &Host,
+    ) -> Result<Self, BuildError> {
+        let data = settings.data.take();
+        let data = data.unwrap_or_else(|| host.cache_dir.join("service"));
+        let unwritten = |error: std::io::Error| {
+            let message = format!("cannot keep anything in the folder: `{}`", data.display());
+            BuildError::unwritten(message, "data", &error)
+        };
+        fs_err::create_dir_all(&data).map_err(unwritten)?;
+        let lock = locked(&data)?;
+        let files = Files::open(&data).map_err(unwritten)?;
+        let own = || format!("sqlite://{}?mode=rwc", data.join("builds.db").display());
+        let database = Database::open(&settings.database.clone().unwrap_or_else(own)).await?;
+        builds::reclaim(&database).await.map_err(|error| failed(&error))?;
+        let first_token = tokens::first(&database).await.map_err(|error| failed(&error))?;
+        let stranger = Host {
+            strangers: true,
+            ..host.clone()
+        };
+        let listen = settings.listen;
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            BuildError::unavailable(format!("cannot listen at `{listen}`"))
+                .caused_by(&error)
+                .hint("`--listen` names another address")
+        })?;
+        let address = listener.local_addr().map_err(unwritten)?;
+        let service = Service {
+            trusted: Builders::find(registry, host, &settings)?,
+            others: Builders::find(registry, &stranger, &settings)?,
+            settings,
+            database,
+            files,
+            work: Notify::new(),
+            taking: tokio::sync::Mutex::default(),
+            followed: Mutex::default(),
+            ending: CancellationToken::new(),
+        };
+        Ok(Self {
+            address,
+            first_token,
+            service: Arc::new(service),
+            listener,
+            _lock: lock,
+        })
+    }
+
+    /// Serves until `cancel` fires. What is being built then is built by whoever serves next.
+    pub async fn run(self, cancel: CancellationToken) -> Result<(), BuildError> {
+        let Self {
+            service, listener, ..
+        } = self;
+        let workers = worker::start(&service);
+        let collector = tokio::spawn(collect(Arc::clone(&service)));
+        let router = api::router(Arc::clone(&service));
+        let ending = service.ending.clone();
+        let asked = async move {
+            cancel.cancelled().await;
+            ending.cancel();
+        };
+        let served = axum::serve(listener, router)
+            .with_graceful_shutdown(asked)
+            .await;
+        service.ending.cancel();
+        let ended = futures::future::join_all(workers);
+        // One that takes longer is lost, and its lease with it.
+        let _ = tokio::time::timeout(GRACE, ended).await;
+        collector.abort();
+        service.database.pool.close().await;
+        served.map_err(|error| BuildError::unavailable("the service fails").caused_by(&error))
+    }
+}
+
+/// The lock of a folder: two services in one would remove each other's files.
+fn locked(data: &Path) -> Result<fs_err::File, BuildError> {
+    let path = data.join(LOCK);
+    let taken = || {
+        let message = format!("another service has the folder: `{}`", data.display());
+        BuildError::unavailable(message).hint("`--data` names another")
+    };
+    let lock = fs_err::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| BuildError::unwritten("cannot lock the folder", "data", &error))?;
+    match lock.file().try_lock() {
+        Ok(()) => Ok(lock),
+        Err(_) => Err(taken()),
+    }
+}
+
+/// Removes what nobody needs any more, now and then.
+async fn collect(service: Arc<Service>) {
+    loop {
+        let Settings {
+            keep_builds,
+            keep_files,
+            ..
+        } = service.settings;
+        let before = now() - i64::from(keep_builds) * DAY;
+        // What stays goes the next time.
+        let _ = builds::forget(&service.database, before).await;
+        let files = service.files.clone();
+        let unused = Duration::from_secs(u64::from(keep_files) * 86_400);
+        let _ = tokio::task::spawn_blocking(move || files.collect(unused)).await;
+        tokio::time::sleep(COLLECTION).await;
+    }
+}
+

@@ -1,0 +1,250 @@
+//! What a project may ask for. A plan is data of somebody else: it names no file outside of its own context, no server
+//! but those that the project may use, and nothing that would run on this machine, unless its people are trusted.
+
+use std::path::{Component, Path};
+
+use imagespec_build_api::Wanted;
+use imagespec_core::context::ContextFiles;
+use imagespec_core::error::BuildError;
+use imagespec_core::plan::{Base, BuildPlan, ContextEntry, PackageIndex, RequirementsKind, Step};
+use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
+
+use crate::settings::Limits;
+
+/// What to do where only trust helps.
+const TRUST: &str = "whoever runs the service can trust the project: `trusted = true`";
+
+/// Refuses a request that is not sound, or that the project may not make.
+pub(crate) fn request(wanted: &Wanted, limits: &Limits) -> Result<(), BuildError> {
+    sound(&wanted.plan)?;
+    let destination = &wanted.destination;
+    let Some(registry) = &destination.registry else {
+        let message = "an image of the build service needs a registry";
+        return Err(BuildError::input(message)
+            .field("registry")
+            .hint("name one: `--registry`, or `registry` of the deployment"));
+    };
+    if limits.trusted {
+        return Ok(());
+    }
+    if !is_within(&destination.repository(), &limits.registries) {
+        let message = format!("the project may not push to this registry: `{registry}`");
+        return Err(refused(message, "registry", "registries", &limits.registries));
+    }
+    let based = match (&wanted.plan.base, &wanted.base) {
+        (Base::Reference { reference }, _) => Some(reference),
+        (_, Some(base)) => Some(&base.reference),
+        _ => None,
+    };
+    if let Some(reference) = based
+        && !is_within(reference, &limits.registries)
+        && !is_within(reference, &limits.bases)
+    {
+        let message = format!("the project's images may not start from this one: `{reference}`");
+        return Err(refused(message, "base_image", "bases", &limits.bases));
+    }
+    wanted.plan.steps.iter().try_for_each(|step| match step {
+        Step::Run { .. } => Err(BuildError::input(
+            "the service runs no commands of people whom it does not trust",
+        )
+        .field("commands")
+        .hint(TRUST)),
+        Step::PythonPackages {
+            requirements,
+            packages,
+            index,
+        } => {
+            self::index(index, limits)?;
+            for package in packages {
+                requirement(package).map_err(|error| error.field("packages"))?;
+            }
+            let kind = requirements.as_ref().map(|file| file.kind);
+            if kind.is_none_or(|kind| kind == RequirementsKind::RequirementsTxt) {
+                return Ok(());
+            }
+            let message = "the service takes no lock files or projects of people whom it does not trust, as those name servers";
+            Err(BuildError::input(message)
+                .field("requirements")
+                .hint("a requirements.txt of the same is taken: `uv export --no-emit-project --format requirements-txt`")
+                .hint(TRUST))
+        }
+        _ => Ok(()),
+    })
+}
+
+/// Refuses what stands in files that the project may not ask for.
+pub(crate) fn files(
+    plan: &BuildPlan,
+    files: &dyn ContextFiles,
+    limits: &Limits,
+) -> Result<(), BuildError> {
+    if limits.trusted {
+        return Ok(());
+    }
+    let named = plan.steps.iter().filter_map(|step| match step {
+        Step::PythonPackages { requirements, .. } => requirements.as_ref(),
+        _ => None,
+    });
+    for file in named {
+        let content = files.read(&file.path).map_err(|error| {
+            let message = format!("cannot read `{}` of the build context", file.path);
+            BuildError::input(message).caused_by(&error)
+        })?;
+        let text = String::from_utf8_lossy(&content);
+        lines(&text).map_err(|error| error.field("requirements"))?;
+    }
+    Ok(())
+}
+
+/// Refuses lines of a requirements file that are no plain requirements.
+fn lines(text: &str) -> Result<(), BuildError> {
+    let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
+    for line in joined.lines() {
+        let line = line.trim();
+        let line = line.split(" #").next().unwrap_or_default().trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        // pip's options of a single requirement: hashes are fine, others are not.
+        let mut words = line.split(" --");
+        let plain = words.next().unwrap_or_default();
+        if let Some(option) = words.find(|word| !word.starts_with("hash")) {
+            let message = format!("the service takes no such option from people whom it does not trust: `--{option}`");
+            return Err(BuildError::input(message).hint(TRUST));
+        }
+        requirement(plain)?;
+    }
+    Ok(())
+}
+
+/// Refuses a requirement that is more than a name and versions.
+fn requirement(text: &str) -> Result<(), BuildError> {
+    let parsed: Result<Requirement<VerbatimUrl>, _> = text.trim().parse();
+    let plain = parsed.is_ok_and(|requirement| {
+        !matches!(requirement.version_or_url, Some(VersionOrUrl::Url(_)))
+    });
+    if plain {
+        return Ok(());
+    }
+    let message = format!("the service takes only names and versions from people whom it does not trust: `{text}`");
+    Err(BuildError::input(message).hint(TRUST))
+}
+
+fn index(index: &PackageIndex, limits: &Limits) -> Result<(), BuildError> {
+    if let Some(argument) = index.extra_args.first() {
+        let message = format!("the service takes no further arguments of the installer from people whom it does not trust: `{argument}`");
+        return Err(BuildError::input(message).field("pip_extra_args").hint(TRUST));
+    }
+    let all = index.url.iter().map(|url| ("pip_index", url));
+    let extra = index.extra_urls.iter();
+    let mut all = all.chain(extra.map(|url| ("pip_extra_index_url", url)));
+    match all.find(|(_, url)| !limits.indexes.contains(url)) {
+        Some((field, url)) => {
+            let message = format!("the project may not use this package index: `{url}`");
+            Err(refused(message, field, "indexes", &limits.indexes))
+        }
+        None => Ok(()),
+    }
+}
+
+fn refused(message: String, field: &str, setting: &str, allowed: &[String]) -> BuildError {
+    let allowed = if allowed.is_empty() {
+        "none is allowed".to_owned()
+    } else {
+        format!("allowed: {}", allowed.join(", "))
+    };
+    BuildError::input(message)
+        .field(field)
+        .hint(format!("{allowed}; whoever runs the service sets `{setting}` of the project"))
+}
+
+/// Whether a repository or reference is at one of some registries, or at a path in one.
+fn is_within(reference: &str, registries: &[String]) -> bool {
+    registries.iter().any(|registry| {
+        let rest = reference.strip_prefix(registry.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    })
+}
+
+/// Refuses a plan that no client of ours makes.
+fn sound(plan: &BuildPlan) -> Result<(), BuildError> {
+    let wrong = |what: &str| Err(BuildError::input(format!("the plan is not sound: `{what}`")));
+    if plan.platforms.is_empty() {
+        return wrong("no platform");
+    }
+    for (path, entry) in &plan.files {
+        let plain = |part| matches!(part, Component::Normal(_));
+        let exact = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if !exact || path.contains('\0') || !Path::new(path).components().all(plain) {
+            return wrong(path);
+        }
+        if let ContextEntry::File { size, .. } = entry
+            && i64::try_from(*size).is_err()
+        {
+            return wrong(path);
+        }
+        // What is below a link would be where the link points.
+        let mut parents = path.match_indices('/').map(|(end, _)| &path[..end]);
+        let is_folder = |parent| matches!(plan.files.get(parent), None | Some(ContextEntry::Directory));
+        if !parents.all(is_folder) {
+            return wrong(path);
+        }
+    }
+    for step in &plan.steps {
+        if let Step::Copy { to, .. } = step
+            && (!to.starts_with('/') || to.split('/').any(|part| part == ".."))
+        {
+            return wrong(to);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requirements_are_names_and_versions() {
+        for text in [
+            "",
+            "numpy==2.2.6\n# more\nrequests>=2 ; python_version > '3.8'  # why",
+            "numpy[x]==2.2.6 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n",
+        ] {
+            lines(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+        for text in [
+            "-r /etc/passwd",
+            "--index-url http://169.254.169.254/",
+            "--find-links=/",
+            "-e .",
+            "./local",
+            "/srv/local.whl",
+            "file:///etc/passwd",
+            "a @ file:///etc/passwd",
+            "a @ git+https://host/a",
+            "https://host/a.whl",
+            "a==1 --config-settings x=y",
+            "a==1 --global-option=x --hash=sha256:00",
+            "\\\n-r x",
+        ] {
+            assert!(lines(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_registry_is_allowed_with_all_that_is_in_it() {
+        let allowed = ["ghcr.io/acme".to_owned(), "localhost:5000/".to_owned()];
+        for (reference, expected) in [
+            ("ghcr.io/acme/app", true),
+            ("ghcr.io/acme/team/app:1", true),
+            ("ghcr.io/acme-evil/app", false),
+            ("ghcr.io/other/app", false),
+            ("ghcr.io/acme", false),
+            ("localhost:5000/app", true),
+            ("localhost:50001/app", false),
+        ] {
+            assert_eq!(is_within(reference, &allowed), expected, "{reference}");
+        }
+    }
+}

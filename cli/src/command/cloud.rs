@@ -1,0 +1,103 @@
+//! What is about builder `union` alone: builds that go on without this command.
+
+use imagespec_builder_cloud::ENTRY;
+use imagespec_core::builder::{BuilderConfig, BuiltImage};
+use imagespec_core::context::{BuildContext, Output};
+use imagespec_core::error::BuildError;
+use imagespec_core::event::Progress;
+use imagespec_core::registry::Registry;
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::jobs::settings;
+use super::resolve::ResolvedTarget;
+use super::{Context, builders};
+use crate::args::BuildArgs;
+use crate::interrupt;
+use crate::report::{print, print_json, reporter};
+
+/// Asks for the builds of targets, and prints their ids.
+pub(super) async fn detach(
+    cx: &Context,
+    targets: &[ResolvedTarget],
+    args: &BuildArgs,
+) -> Result<u8, BuildError> {
+    let registry = Registry::linked()?;
+    for target in targets {
+        let name = &target.resolved.builder.0;
+        if registry.get(name).map(|entry| entry.name) != Ok(ENTRY.name) {
+            let message = format!(
+                "`--detach` is for builder `{}`, and `{}` is for `{name}`",
+                ENTRY.name, target.name
+            );
+            let hint = format!("`--builder {}` names it", ENTRY.name);
+            return Err(BuildError::input(message).field("builder").hint(hint));
+        }
+        if target.base.is_some() {
+            let message = format!(
+                "`{}` starts from another image, which has to be there first",
+                target.name
+            );
+            return Err(BuildError::input(message)
+                .field("base_image")
+                .hint("leave `--detach` out"));
+        }
+    }
+    let settings = settings(cx, &args.how);
+    let reporter = reporter(args.how.progress);
+    for target in targets {
+        let resolved = &target.resolved;
+        let build = BuildContext {
+            output: &Output::Push,
+            destination: &resolved.destination,
+            files: &*resolved.files,
+            base: None,
+            secrets: &[],
+            logins: &resolved.logins,
+            settings: &settings,
+            progress: Progress::new(&target.name, &*reporter),
+            cancel: CancellationToken::new(),
+        };
+        let config = config(cx, &resolved.builder_options);
+        let id = imagespec_builder_cloud::submit(config, &resolved.plan, &build).await;
+        let wrong = |error: BuildError| error.context(format!("cannot build `{}`", target.name));
+        print(&id.map_err(wrong)?)?;
+    }
+    Ok(0)
+}
+
+/// Follows a build, and prints what came of it as `build` does.
+pub(super) async fn attach(cx: &Context, id: &str, args: &BuildArgs) -> Result<u8, BuildError> {
+    let mut options = builders::options(cx)?
+        .remove(ENTRY.name)
+        .unwrap_or_default();
+    let given = args.select.resolve.options.iter();
+    options.extend(given.map(|(key, value)| (key.clone(), Value::String(value.clone()))));
+    let reporter = reporter(args.how.progress);
+    let (cancel, watch) = interrupt::watch();
+    let config = config(cx, &options);
+    let image = imagespec_builder_cloud::attach(config, id, &*reporter, &cancel).await;
+    watch.abort();
+    let image = image?;
+    if args.json {
+        print_json(&json!({ "images": [image] }))?;
+    } else {
+        print(&line(&image))?;
+    }
+    Ok(0)
+}
+
+fn line(image: &BuiltImage) -> String {
+    match image.digest {
+        Some(digest) => format!("{}@{digest}", image.reference),
+        None => image.reference.clone(),
+    }
+}
+
+fn config<'a>(cx: &'a Context, options: &'a Map<String, Value>) -> BuilderConfig<'a> {
+    BuilderConfig {
+        name: ENTRY.name,
+        host: &cx.host,
+        options,
+    }
+}
