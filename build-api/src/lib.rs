@@ -57,9 +57,16 @@ pub struct Version {
 #[serde(deny_unknown_fields)]
 pub struct Files {
     /// Digests of their contents.
-    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<DigestText>, max_items = 10000))]
     pub files: Vec<Digest>,
 }
+
+/// The digest of a content: `sha256:` and 64 hexadecimal digits.
+#[cfg(feature = "schema")]
+#[derive(utoipa::ToSchema)]
+#[schema(as = Digest, value_type = String, pattern = "^sha256:[0-9a-f]{64}$")]
+#[expect(dead_code, reason = "it stands for the core's digest in the document")]
+struct DigestText(String);
 
 /// Asks for an image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -247,10 +254,11 @@ impl Scope {
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// Whose it is: what builds say of who asked.
+    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 100, pattern = "^[!-~]+( [!-~]+)*$"))]
     pub name: String,
     /// What it allows.
     pub scope: Scope,
-    /// The project it is for; the asker's own where that is one.
+    /// The project it is for: `*` for all; the asker's own where that is one.
     #[serde(default)]
     pub project: Option<String>,
 }

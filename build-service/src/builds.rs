@@ -17,7 +17,7 @@ const ECHO: i64 = 60_000;
 /// How long a worker has a build that does not tell of itself, in milliseconds.
 pub(crate) const LEASE: i64 = 15_000;
 /// How many workers may be lost over a build.
-const ATTEMPTS: i64 = 3;
+const ATTEMPTS: i64 = 5;
 
 /// A build that a worker has taken on.
 #[derive(Debug)]

@@ -38,10 +38,15 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    /// Whether several services may use the database of a URL at the same time.
+    pub(crate) fn is_shared(url: &str) -> bool {
+        !url.starts_with("sqlite:")
+    }
+
     /// Opens the database of a URL, and brings its tables to this version.
     pub(crate) async fn open(url: &str) -> Result<Self, BuildError> {
         sqlx::any::install_default_drivers();
-        let is_shared = !url.starts_with("sqlite:");
+        let is_shared = Self::is_shared(url);
         let options = AnyPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)

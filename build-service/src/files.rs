@@ -51,10 +51,6 @@ impl Files {
         for folder in [WHOLE, PARTIAL, COMING] {
             fs_err::create_dir_all(root.join(folder))?;
         }
-        // What was on its way when the service ended comes again.
-        for left in fs_err::read_dir(root.join(COMING))? {
-            fs_err::remove_file(left?.path())?;
-        }
         Ok(Self {
             root: root.to_owned(),
         })
@@ -183,8 +179,9 @@ impl Files {
         // Names and padding come on top of the files.
         let mut archive = tar::Archive::new(reader.take(2 * PACK));
         let mut count = 0;
-        for entry in archive.entries()? {
-            let mut entry = entry?;
+        let unread = |error: io::Error| Refused::Wrong(format!("the pack cannot be read: {error}"));
+        for entry in archive.entries().map_err(unread)? {
+            let mut entry = entry.map_err(unread)?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let digest: Digest = format!("sha256:{name}").parse().map_err(|_| {
                 Refused::Wrong(format!("an entry of the pack has no digest: `{name}`"))
@@ -193,7 +190,7 @@ impl Files {
                 return Err(Refused::TooLarge(PACKED));
             }
             let mut content = Vec::new();
-            entry.read_to_end(&mut content)?;
+            entry.read_to_end(&mut content).map_err(unread)?;
             if Digest::of(&content) != digest {
                 let message = format!("the content is not that of `{digest}`");
                 return Err(Refused::Wrong(message));
@@ -203,7 +200,10 @@ impl Files {
             self.keep(project, &digest, file)?;
             count += 1;
         }
-        io::copy(&mut archive.into_inner(), &mut io::sink())?;
+        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(unread)?;
+        if count == 0 {
+            return Err(Refused::Wrong("the pack holds no files".to_owned()));
+        }
         Ok(count)
     }
 
@@ -227,7 +227,7 @@ impl Files {
         let Some(limit) = SystemTime::now().checked_sub(unused) else {
             return Ok(0);
         };
-        let mut open = vec![self.root.join(WHOLE), self.root.join(PARTIAL)];
+        let mut open: Vec<_> = [WHOLE, PARTIAL, COMING].map(|name| self.root.join(name)).into();
         let mut count = 0;
         while let Some(folder) = open.pop() {
             for entry in fs_err::read_dir(folder)? {

@@ -136,10 +136,11 @@ impl Serving {
             BuildError::unwritten(message, "data", &error)
         };
         fs_err::create_dir_all(&data).map_err(unwritten)?;
-        let lock = locked(&data)?;
         let files = Files::open(&data).map_err(unwritten)?;
         let own = || format!("sqlite://{}?mode=rwc", data.join("builds.db").display());
-        let database = Database::open(&settings.database.clone().unwrap_or_else(own)).await?;
+        let url = settings.database.clone().unwrap_or_else(own);
+        let lock = locked(&data, Database::is_shared(&url))?;
+        let database = Database::open(&url).await?;
         builds::reclaim(&database).await.map_err(|error| failed(&error))?;
         let first_token = tokens::first(&database).await.map_err(|error| failed(&error))?;
         let stranger = Host {
@@ -199,8 +200,8 @@ impl Serving {
     }
 }
 
-/// The lock of a folder: two services in one would remove each other's files.
-fn locked(data: &Path) -> Result<fs_err::File, BuildError> {
+/// The lock of a folder: two services in one would take builds from each other, unless they share a database.
+fn locked(data: &Path, is_shared: bool) -> Result<fs_err::File, BuildError> {
     let path = data.join(LOCK);
     let taken = || {
         let message = format!("another service has the folder: `{}`", data.display());
@@ -212,10 +213,14 @@ fn locked(data: &Path) -> Result<fs_err::File, BuildError> {
         .write(true)
         .open(&path)
         .map_err(|error| BuildError::unwritten("cannot lock the folder", "data", &error))?;
-    match lock.file().try_lock() {
-        Ok(()) => Ok(lock),
-        Err(_) => Err(taken()),
-    }
+    let file = lock.file();
+    let locked = if is_shared {
+        file.try_lock_shared()
+    } else {
+        file.try_lock()
+    };
+    locked.map_err(|_| taken())?;
+    Ok(lock)
 }
 
 /// Removes what nobody needs any more, now and then.

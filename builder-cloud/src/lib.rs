@@ -8,6 +8,9 @@ mod follow;
 mod options;
 mod remote;
 mod send;
+mod tokens;
 mod wire;
 
 pub use backend::{ENTRY, Union, attach, submit};
+pub use imagespec_build_api::{NewToken, Scope};
+pub use tokens::Keeper;

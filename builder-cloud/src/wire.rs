@@ -82,11 +82,13 @@ impl Wire {
 
     fn lost(&self, error: &HttpError) -> BuildError {
         let message = format!("cannot reach the build service at `{}`", self.endpoint);
-        BuildError::unavailable(message).caused_by(error)
+        BuildError::unavailable(message)
+            .caused_by(error)
+            .hint("check that it runs there, and the option `endpoint`")
     }
 
     /// Sends a request, and makes an error of any answer that is neither a success nor expected.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -126,7 +128,7 @@ impl Wire {
             .hint("check the option `endpoint`"))
     }
 
-    async fn answer<T: DeserializeOwned>(&self, response: Response) -> Result<T, BuildError> {
+    pub(crate) async fn answer<T: DeserializeOwned>(&self, response: Response) -> Result<T, BuildError> {
         let body = self.client.read(response, ANSWER).await;
         let body = body.map_err(|error| self.lost(&error))?;
         serde_json::from_slice(&body).map_err(|error| {
@@ -135,7 +137,7 @@ impl Wire {
         })
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, BuildError> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, BuildError> {
         let response = self.send(Method::GET, path, |request| request, None).await?;
         self.answer(response).await
     }

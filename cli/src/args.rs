@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use imagespec_builder_cloud::Scope;
 use imagespec_core::context::{Compression, Output};
 use imagespec_core::execute::OnUnknown;
 use imagespec_core::platform::Platform;
@@ -107,6 +108,14 @@ pub(crate) enum Command {
     },
     /// Run a build service, for builder `union` of others
     Serve(ServeArgs),
+    /// Look after the tokens of a build service
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+        /// An option of builder `union`, which says where the service is
+        #[arg(long = "option", value_name = "KEY=VALUE", value_parser = key_value, global = true)]
+        options: Vec<(String, String)>,
+    },
     /// Look after the cluster in which builder `kaniko` builds
     Kaniko {
         #[command(subcommand)]
@@ -121,6 +130,9 @@ pub(crate) enum Command {
     /// Print the book's chapter on all of these
     #[command(hide = true)]
     Reference,
+    /// Print the build service's API as an OpenAPI document
+    #[command(hide = true)]
+    Openapi,
     /// Print a script that completes this command in a shell
     Completions {
         /// The shell
@@ -158,6 +170,28 @@ pub(crate) enum CacheCommand {
         /// Remove the longest unused of them until so many gigabytes are left
         #[arg(long, value_name = "GB", conflicts_with = "all")]
         max_size: Option<u32>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token, and print its secret this once
+    Add {
+        /// Whose it is
+        name: String,
+        /// What it allows, and all before it: read, build, admin
+        #[arg(long, value_name = "SCOPE", value_parser = scope, default_value = "build")]
+        scope: Scope,
+        /// The project it is for; `*` for all
+        #[arg(long, value_name = "PROJECT")]
+        project: Option<String>,
+    },
+    /// List tokens, without their secrets
+    List,
+    /// Revoke a token
+    Remove {
+        /// Its id
+        id: String,
     },
 }
 
@@ -258,7 +292,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
     /// URL of the database; without one, the service has one of its own in its folder
-    #[arg(long, value_name = "URL", env = "IMAGESPEC_DATABASE", hide_env = true)]
+    #[arg(long, value_name = "URL")]
     pub(crate) database: Option<String>,
     /// Folder of what the service keeps
     #[arg(long, value_name = "DIR")]
@@ -408,6 +442,10 @@ fn on_unknown(text: &str) -> Result<OnUnknown, String> {
         "skip" => Ok(OnUnknown::Skip),
         _ => Err("expected `fail`, `build` or `skip`".to_owned()),
     }
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::of(text).ok_or_else(|| "expected `read`, `build` or `admin`".to_owned())
 }
 
 fn tag_scheme(text: &str) -> Result<TagScheme, String> {

@@ -43,6 +43,21 @@ pub(crate) const XDG_CONFIG_HOME: Variable = variable(
     "XDG_CONFIG_HOME",
     "folder of settings; ours are `imagespec/config.toml` in it",
 );
+/// Read by builder `union`.
+pub(crate) const ENDPOINT: Variable = variable(
+    "IMAGESPEC_ENDPOINT",
+    "URL of the build service, for builder `union`",
+);
+/// Read by builder `union`.
+pub(crate) const TOKEN: Variable = variable(
+    "IMAGESPEC_TOKEN",
+    "token for the build service, for builder `union`",
+);
+/// Loses to `--database`.
+pub(crate) const DATABASE: Variable = variable(
+    "IMAGESPEC_DATABASE",
+    "URL of the database of `imagespec serve`",
+);
 /// flytekit's `--force`.
 pub(crate) const FORCE: Variable = variable(
     "FLYTE_FORCE_PUSH_IMAGE_SPEC",
@@ -64,12 +79,15 @@ pub(crate) const NO_COLOR: Variable = variable("NO_COLOR", "no colours");
 pub(crate) const TERM: Variable = variable("TERM", "the kind of terminal");
 
 /// All of them, as `--help` lists them.
-pub(crate) const ALL: [Variable; 12] = [
+pub(crate) const ALL: [Variable; 15] = [
     BUILDER,
     DEPLOYMENT,
     REGISTRY,
     CACHE_DIR,
     CONFIG,
+    ENDPOINT,
+    TOKEN,
+    DATABASE,
     FORCE,
     FAST_FAIL,
     PUSH,

@@ -7,22 +7,18 @@ use crate::{report, tools};
 
 /// Writes the chapter that the code prints, builds the book into `target/book` and checks the links of every page.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Error> {
-    report::heading("reference");
-    let printed = workspace
-        .cargo("run")
-        .args([
-            "--quiet",
-            "--locked",
-            "--package",
-            "imagespec-cli",
-            "--",
-            "reference",
-        ])
-        .stdout()?;
-    fs_err::write(
-        workspace.root.join("docs/reference.md"),
-        format!("{printed}\n"),
-    )?;
+    report::heading("what the code prints");
+    for (command, file) in [
+        ("reference", "docs/reference.md"),
+        ("openapi", "docs/openapi.json"),
+    ] {
+        let printed = workspace
+            .cargo("run")
+            .args(["--quiet", "--locked", "--package", "imagespec-cli", "--"])
+            .arg(command)
+            .stdout()?;
+        fs_err::write(workspace.root.join(file), format!("{printed}\n"))?;
+    }
     report::heading("links");
     links(workspace)?;
     report::heading("book");

@@ -16,7 +16,7 @@ struct Need {
     tests: &'static str,
 }
 
-const NEEDS: [Need; 21] = [
+const NEEDS: [Need; 24] = [
     Need {
         check: || on_path("git"),
         name: "git",
@@ -116,6 +116,24 @@ const NEEDS: [Need; 21] = [
         name: "podman",
         package: "podman",
         tests: "images as others read them",
+    },
+    Need {
+        check: || std::path::Path::new("/usr/lib/postgresql").exists(),
+        name: "PostgreSQL",
+        package: "postgresql",
+        tests: "the build service over a shared database",
+    },
+    Need {
+        check: || on_path("chromium"),
+        name: "chromium",
+        package: "chromium",
+        tests: "pages of the build service",
+    },
+    Need {
+        check: || on_path("chromedriver"),
+        name: "chromedriver",
+        package: "chromium-driver",
+        tests: "pages of the build service",
     },
     Need {
         check: || on_path("busybox"),

@@ -73,7 +73,7 @@ pub(super) async fn pack(
 /// Where an upload was broken off, `upload-offset` says with which byte it goes on.
 #[utoipa::path(
     head, path = "/v1/files/{digest}", operation_id = "showFile", tag = "files",
-    params(("digest" = String, Path, description = "Digest of its content: `sha256:…`")),
+    params(("digest" = String, Path, description = "Digest of its content", pattern = "^sha256:[0-9a-f]{64}$")),
     responses(
         (status = 204, description = "It is there"),
         (status = 404, description = "It is not"),
@@ -101,7 +101,7 @@ pub(super) async fn offset(
 #[utoipa::path(
     put, path = "/v1/files/{digest}", operation_id = "uploadFile", tag = "files",
     params(
-        ("digest" = String, Path, description = "Digest of its content: `sha256:…`"),
+        ("digest" = String, Path, description = "Digest of its content", pattern = "^sha256:[0-9a-f]{64}$"),
         ("upload-offset" = Option<u64>, Header, description = "The byte that the body goes on with"),
     ),
     request_body(content = inline(Vec<u8>), content_type = "application/octet-stream"),

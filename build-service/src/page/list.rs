@@ -75,8 +75,8 @@ fn row(build: &Build) -> Markup {
             td.image { a href={ "/builds/" (build.id) } { (build.image) } small { (build.reference) } }
             td { (build.who) }
             td { time datetime=(build.created) { (moment(build.created)) } }
-            td.number { (took(build)) }
-            td.number { (reused(build)) }
+            td.number data-name="took" { (took(build)) }
+            td.number data-name="reused" { (reused(build)) }
         }
     }
 }

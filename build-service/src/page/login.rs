@@ -39,6 +39,7 @@ fn page(problem: Option<&str>) -> Markup {
         h1 { "Log in" }
         @if let Some(problem) = problem { p.error role="alert" { (problem) } }
         form.login action="/login" method="post" {
+            input type="hidden" name="username" value="imagespec" autocomplete="username";
             label for="token" { "Token" }
             input id="token" name="token" type="password" autocomplete="current-password" required autofocus;
             label for="project" { "Project " small { "(only with a token that is for all)" } }

@@ -143,7 +143,7 @@ fn timeline(build: &Build, steps: &[Step]) -> Markup {
     let height = 14 * i64::try_from(steps.len()).unwrap_or_default();
     html! {
         @if !steps.is_empty() {
-            svg.timeline viewBox={ "0 0 1000 " (height) } preserveAspectRatio="none" role="img" aria-label={ "Steps over " (duration(span)) } {
+            svg.timeline width="100%" height=(height) viewBox={ "0 0 1000 " (height) } preserveAspectRatio="none" role="img" aria-label={ "Steps over " (duration(span)) } {
                 @for (at, step) in (0_i64..).zip(steps) {
                     @let left = place(step.started);
                     @let right = place(step.ended.unwrap_or(end));

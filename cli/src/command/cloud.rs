@@ -1,6 +1,6 @@
 //! What is about builder `union` alone: builds that go on without this command.
 
-use imagespec_builder_cloud::ENTRY;
+use imagespec_builder_cloud::{ENTRY, Keeper, NewToken};
 use imagespec_core::builder::{BuilderConfig, BuiltImage};
 use imagespec_core::context::{BuildContext, Output};
 use imagespec_core::error::BuildError;
@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::jobs::settings;
 use super::resolve::ResolvedTarget;
 use super::{Context, builders};
-use crate::args::BuildArgs;
+use crate::args::{BuildArgs, TokenCommand};
 use crate::interrupt;
-use crate::report::{print, print_json, reporter};
+use crate::report::{Table, print, print_json, reporter};
 
 /// Asks for the builds of targets, and prints their ids.
 pub(super) async fn detach(
@@ -68,11 +68,7 @@ pub(super) async fn detach(
 
 /// Follows a build, and prints what came of it as `build` does.
 pub(super) async fn attach(cx: &Context, id: &str, args: &BuildArgs) -> Result<u8, BuildError> {
-    let mut options = builders::options(cx)?
-        .remove(ENTRY.name)
-        .unwrap_or_default();
-    let given = args.select.resolve.options.iter();
-    options.extend(given.map(|(key, value)| (key.clone(), Value::String(value.clone()))));
+    let options = options(cx, &args.select.resolve.options)?;
     let reporter = reporter(args.how.progress);
     let (cancel, watch) = interrupt::watch();
     let config = config(cx, &options);
@@ -85,6 +81,50 @@ pub(super) async fn attach(cx: &Context, id: &str, args: &BuildArgs) -> Result<u
         print(&line(&image))?;
     }
     Ok(0)
+}
+
+/// Looks after the tokens of a service.
+pub(super) async fn token(
+    cx: &Context,
+    command: TokenCommand,
+    given: &[(String, String)],
+) -> Result<u8, BuildError> {
+    let options = options(cx, given)?;
+    let keeper = Keeper::new(config(cx, &options)).await?;
+    match command {
+        TokenCommand::Add {
+            name,
+            scope,
+            project,
+        } => {
+            let new = NewToken {
+                name,
+                scope,
+                project,
+            };
+            print(&keeper.add(&new).await?.secret)?;
+        }
+        TokenCommand::List => {
+            let mut table = Table::new(["ID", "NAME", "PROJECT", "SCOPE"]);
+            for token in keeper.list().await? {
+                let scope = token.scope.name().to_owned();
+                table.row([token.id, token.name, token.project, scope]);
+            }
+            print(&table.render())?;
+        }
+        TokenCommand::Remove { id } => keeper.remove(&id).await?,
+    }
+    Ok(0)
+}
+
+/// The options of the active deployment, and those of flags.
+fn options(cx: &Context, given: &[(String, String)]) -> Result<Map<String, Value>, BuildError> {
+    let mut options = builders::options(cx)?
+        .remove(ENTRY.name)
+        .unwrap_or_default();
+    let given = given.iter();
+    options.extend(given.map(|(key, value)| (key.clone(), Value::String(value.clone()))));
+    Ok(options)
 }
 
 fn line(image: &BuiltImage) -> String {

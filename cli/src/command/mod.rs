@@ -26,6 +26,7 @@ use crate::args::{Cli, Command, KanikoCommand};
 use crate::env::{self, Variable};
 use crate::host;
 use crate::load::Project;
+use crate::report::print;
 
 /// How long an interrupted command waits for the files it was writing.
 const TIDYING: Duration = Duration::from_secs(5);
@@ -106,8 +107,12 @@ pub(crate) fn run(cli: Cli) -> Result<u8, BuildError> {
                 },
         } => block_on(kaniko::execute(&context()?, file, lent, work)),
         Command::Serve(args) => block_on(serve::serve(&context()?, args)),
+        Command::Token { command, options } => {
+            block_on(cloud::token(&context()?, command, &options))
+        }
         Command::Images { json } => store::images(&context()?, json),
         Command::Cache { command } => store::cache(&context()?, &command),
+        Command::Openapi => print(imagespec_build_service::openapi().trim_end()).map(|()| 0),
         Command::Reference => reference::reference(),
         Command::Schema { spec } => write::schema(spec),
         Command::Completions { shell } => write::completions(shell),

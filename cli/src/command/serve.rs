@@ -6,7 +6,7 @@ use imagespec_core::registry::Registry;
 
 use super::Context;
 use crate::args::ServeArgs;
-use crate::interrupt;
+use crate::{env, interrupt};
 use crate::report::print;
 
 /// Serves until it is asked to end.
@@ -46,7 +46,8 @@ fn settings(cx: &Context, args: ServeArgs) -> Result<Settings, BuildError> {
     if let Some(workers) = args.workers {
         settings.workers = workers.into();
     }
-    settings.database = args.database.or(settings.database);
+    let variable = cx.variable(env::DATABASE).map(str::to_owned);
+    settings.database = args.database.or(variable).or(settings.database);
     let data = args.data.or(settings.data);
     settings.data = data.map(|folder| cx.folder.join(folder));
     settings.defaults.registries.extend(args.registries);

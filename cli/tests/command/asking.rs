@@ -231,13 +231,25 @@ fn a_reader_that_went_away_is_no_error() {
 }
 
 #[test]
-fn the_reference_is_what_the_code_prints() {
+fn what_the_code_prints_is_in_the_docs() {
     let place = Place::new(&[]);
-    let printed = place.command(&["reference"]).output().expect("the command");
-    let printed = String::from_utf8(printed.stdout).expect("a text");
-    let written = include_str!("../../../docs/reference.md");
-    assert!(
-        printed == written,
-        "docs/reference.md is not what the code says; `cargo xtask docs` writes it"
-    );
+    for (command, file, written) in [
+        (
+            "reference",
+            "docs/reference.md",
+            include_str!("../../../docs/reference.md"),
+        ),
+        (
+            "openapi",
+            "docs/openapi.json",
+            include_str!("../../../docs/openapi.json"),
+        ),
+    ] {
+        let printed = place.command(&[command]).output().expect("the command");
+        let printed = String::from_utf8(printed.stdout).expect("a text");
+        assert!(
+            printed == written,
+            "{file} is not what the code says; `cargo xtask docs` writes it"
+        );
+    }
 }

@@ -20,5 +20,6 @@ mod place;
 mod pythons;
 mod registry;
 mod same;
+mod service;
 mod sources;
 mod troubles;

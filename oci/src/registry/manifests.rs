@@ -180,17 +180,30 @@ impl Registry {
         let digest = Digest::of(&bytes);
         let scope = Scope::push(repository);
         let url = self.url(repository, &format!("manifests/{identifier}"));
-        let response = self
-            .send(&scope, |client| {
-                client
-                    .put(url.clone())
-                    .header(CONTENT_TYPE, media_type)
-                    .body(bytes.clone())
-            })
-            .await?;
-        if !response.status().is_success() {
-            return self.refused(&scope, identifier, digest, response).await;
-        }
+        let mut tries = self.inner.tuning.retry.tries();
+        let response = loop {
+            let response = self
+                .send(&scope, |client| {
+                    client
+                        .put(url.clone())
+                        .header(CONTENT_TYPE, media_type)
+                        .body(bytes.clone())
+                })
+                .await?;
+            let status = response.status();
+            if status.is_success() {
+                break response;
+            }
+            let (said, body) = self.read(response).await;
+            // Some hear of their own blobs a moment later, or while others push the same.
+            if status.is_client_error() && says_incomplete(&body) && tries.again(None).await {
+                continue;
+            }
+            let error = self.refusal(&scope, "a manifest", said, &body);
+            return self
+                .refused(&scope, identifier, digest, (status, &body), error)
+                .await;
+        };
         match announced(&response) {
             Some(found) if found != digest => Err(RegistryError::Mismatch {
                 expected: digest,
@@ -206,11 +219,9 @@ impl Registry {
         scope: &Scope,
         identifier: &str,
         digest: Digest,
-        response: Response,
+        (status, body): (StatusCode, &[u8]),
+        error: RegistryError,
     ) -> Result<Digest, RegistryError> {
-        let status = response.status();
-        let (said, body) = self.read(response).await;
-        let error = self.refusal(scope, "a manifest", said, &body);
         let is_tag = identifier.parse::<Digest>().is_err();
         // Registries say it with 400, 403, 405, 409 and 412.
         let may_be_fixed = is_tag
@@ -224,7 +235,7 @@ impl Registry {
         }
         match self.head_manifest(&scope.repository, identifier).await {
             Ok(Some(found)) if found == digest => Ok(digest),
-            Ok(Some(found)) if says_immutable(status, &body) => Err(RegistryError::Immutable {
+            Ok(Some(found)) if says_immutable(status, body) => Err(RegistryError::Immutable {
                 registry: self.inner.name.clone(),
                 repository: scope.repository.clone(),
                 tag: identifier.to_owned(),
@@ -261,6 +272,12 @@ fn says_not_found(body: &[u8]) -> bool {
                 .any(|what| message.trim_start_matches("unknown: ").starts_with(what))
             && message.ends_with(" not found")
     })
+}
+
+/// Whether a refusal says that a manifest refers to what is not there.
+fn says_incomplete(body: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(body);
+    said.contains("BLOB_UNKNOWN")
 }
 
 /// Whether a refusal is that of a tag which may not be changed.

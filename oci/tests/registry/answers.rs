@@ -106,6 +106,25 @@ async fn a_refused_tag_that_names_nothing_is_no_immutable_one() {
 }
 
 #[tokio::test]
+async fn a_registry_that_has_not_heard_yet_of_a_blob_it_took_is_asked_again() {
+    let unknown = r#"{"errors":[{"code":"DIGEST_INVALID","message":"invalid"},{"code":"MANIFEST_BLOB_UNKNOWN","message":"unknown"}]}"#;
+    for (times, fine) in [(2, true), (1000, false)] {
+        let rules = vec![Rule {
+            times,
+            ..says("PUT", "/manifests/1", 400, unknown)
+        }];
+        let Some(behind) = Behind::start(rules).await else {
+            return;
+        };
+        let pushed = behind.push(&behind.image).await;
+        assert_eq!(pushed.is_ok(), fine, "{pushed:?}");
+        if let Err(error) = pushed {
+            assert!(error.to_string().contains("MANIFEST_BLOB_UNKNOWN"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn harbors_way_to_say_that_there_is_nothing_is_understood_at_once() {
     const NONE: &str =
         r#"{"errors":[{"code":"UNKNOWN","message":"unknown: repository team/app not found"}]}"#;
