@@ -254,7 +254,10 @@ impl Scope {
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// Whose it is: what builds say of who asked.
-    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 100, pattern = "^[!-~]+( [!-~]+)*$"))]
+    #[cfg_attr(
+        feature = "schema",
+        schema(min_length = 1, max_length = 100, pattern = "^[!-~]+( [!-~]+)*$")
+    )]
     pub name: String,
     /// What it allows.
     pub scope: Scope,

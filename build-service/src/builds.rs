@@ -398,11 +398,13 @@ pub(crate) async fn renew(
         .bind(now() + LEASE)
         .fetch_optional(&database.pool)
         .await?;
-    Ok(match row.map(|row| row.try_get::<i64, _>("stop")).transpose()? {
-        None => Standing::Lost,
-        Some(0) => Standing::On,
-        Some(_) => Standing::Stop,
-    })
+    Ok(
+        match row.map(|row| row.try_get::<i64, _>("stop")).transpose()? {
+            None => Standing::Lost,
+            Some(0) => Standing::On,
+            Some(_) => Standing::Stop,
+        },
+    )
 }
 
 /// Ends a build that a worker has. Says whether it still had it.

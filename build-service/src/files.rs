@@ -68,7 +68,10 @@ impl Files {
 
     /// Whether a file is there. It stays for some time, then: whoever asks is about to use it.
     pub(crate) fn has(&self, project: &str, digest: &Digest) -> bool {
-        let Ok(file) = File::options().append(true).open(self.whole(project, digest)) else {
+        let Ok(file) = File::options()
+            .append(true)
+            .open(self.whole(project, digest))
+        else {
             return false;
         };
         // One that cannot be marked is as old as it was.
@@ -227,7 +230,9 @@ impl Files {
         let Some(limit) = SystemTime::now().checked_sub(unused) else {
             return Ok(0);
         };
-        let mut open: Vec<_> = [WHOLE, PARTIAL, COMING].map(|name| self.root.join(name)).into();
+        let mut open: Vec<_> = [WHOLE, PARTIAL, COMING]
+            .map(|name| self.root.join(name))
+            .into();
         let mut count = 0;
         while let Some(folder) = open.pop() {
             for entry in fs_err::read_dir(folder)? {

@@ -141,8 +141,12 @@ impl Serving {
         let url = settings.database.clone().unwrap_or_else(own);
         let lock = locked(&data, Database::is_shared(&url))?;
         let database = Database::open(&url).await?;
-        builds::reclaim(&database).await.map_err(|error| failed(&error))?;
-        let first_token = tokens::first(&database).await.map_err(|error| failed(&error))?;
+        builds::reclaim(&database)
+            .await
+            .map_err(|error| failed(&error))?;
+        let first_token = tokens::first(&database)
+            .await
+            .map_err(|error| failed(&error))?;
         let stranger = Host {
             strangers: true,
             ..host.clone()
@@ -240,4 +244,3 @@ async fn collect(service: Arc<Service>) {
         tokio::time::sleep(COLLECTION).await;
     }
 }
-

@@ -33,7 +33,7 @@ pub(crate) async fn first(database: &Database) -> Result<Option<MadeToken>, sqlx
     };
     let mut made = fresh(new, EVERY_PROJECT.to_owned());
     // Of several services that start at once, one makes it.
-    made.token.id = "first".to_owned();
+    "first".clone_into(&mut made.token.id);
     let none = "INSERT INTO tokens (id, hash, name, project, scope, created) \
          SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT 1 FROM tokens) \
          ON CONFLICT DO NOTHING RETURNING id";

@@ -29,7 +29,12 @@ pub(crate) fn request(wanted: &Wanted, limits: &Limits) -> Result<(), BuildError
     }
     if !is_within(&destination.repository(), &limits.registries) {
         let message = format!("the project may not push to this registry: `{registry}`");
-        return Err(refused(message, "registry", "registries", &limits.registries));
+        return Err(refused(
+            message,
+            "registry",
+            "registries",
+            &limits.registries,
+        ));
     }
     let based = match (&wanted.plan.base, &wanted.base) {
         (Base::Reference { reference }, _) => Some(reference),
@@ -109,7 +114,9 @@ fn lines(text: &str) -> Result<(), BuildError> {
         let mut words = line.split(" --");
         let plain = words.next().unwrap_or_default();
         if let Some(option) = words.find(|word| !word.starts_with("hash")) {
-            let message = format!("the service takes no such option from people whom it does not trust: `--{option}`");
+            let message = format!(
+                "the service takes no such option from people whom it does not trust: `--{option}`"
+            );
             return Err(BuildError::input(message).hint(TRUST));
         }
         requirement(plain)?;
@@ -120,20 +127,25 @@ fn lines(text: &str) -> Result<(), BuildError> {
 /// Refuses a requirement that is more than a name and versions.
 fn requirement(text: &str) -> Result<(), BuildError> {
     let parsed: Result<Requirement<VerbatimUrl>, _> = text.trim().parse();
-    let plain = parsed.is_ok_and(|requirement| {
-        !matches!(requirement.version_or_url, Some(VersionOrUrl::Url(_)))
-    });
+    let plain = parsed
+        .is_ok_and(|requirement| !matches!(requirement.version_or_url, Some(VersionOrUrl::Url(_))));
     if plain {
         return Ok(());
     }
-    let message = format!("the service takes only names and versions from people whom it does not trust: `{text}`");
+    let message = format!(
+        "the service takes only names and versions from people whom it does not trust: `{text}`"
+    );
     Err(BuildError::input(message).hint(TRUST))
 }
 
 fn index(index: &PackageIndex, limits: &Limits) -> Result<(), BuildError> {
     if let Some(argument) = index.extra_args.first() {
-        let message = format!("the service takes no further arguments of the installer from people whom it does not trust: `{argument}`");
-        return Err(BuildError::input(message).field("pip_extra_args").hint(TRUST));
+        let message = format!(
+            "the service takes no further arguments of the installer from people whom it does not trust: `{argument}`"
+        );
+        return Err(BuildError::input(message)
+            .field("pip_extra_args")
+            .hint(TRUST));
     }
     let all = index.url.iter().map(|url| ("pip_index", url));
     let extra = index.extra_urls.iter();
@@ -153,9 +165,9 @@ fn refused(message: String, field: &str, setting: &str, allowed: &[String]) -> B
     } else {
         format!("allowed: {}", allowed.join(", "))
     };
-    BuildError::input(message)
-        .field(field)
-        .hint(format!("{allowed}; whoever runs the service sets `{setting}` of the project"))
+    BuildError::input(message).field(field).hint(format!(
+        "{allowed}; whoever runs the service sets `{setting}` of the project"
+    ))
 }
 
 /// Whether a repository or reference is at one of some registries, or at a path in one.
@@ -168,14 +180,18 @@ fn is_within(reference: &str, registries: &[String]) -> bool {
 
 /// Refuses a plan that no client of ours makes.
 fn sound(plan: &BuildPlan) -> Result<(), BuildError> {
-    let wrong = |what: &str| Err(BuildError::input(format!("the plan is not sound: `{what}`")));
+    let wrong = |what: &str| {
+        Err(BuildError::input(format!(
+            "the plan is not sound: `{what}`"
+        )))
+    };
     if plan.platforms.is_empty() {
         return wrong("no platform");
     }
     for (path, entry) in &plan.files {
-        let plain = |part| matches!(part, Component::Normal(_));
+        let is_name = |part| matches!(part, Component::Normal(_));
         let exact = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-        if !exact || path.contains('\0') || !Path::new(path).components().all(plain) {
+        if !exact || path.contains('\0') || !Path::new(path).components().all(is_name) {
             return wrong(path);
         }
         if let ContextEntry::File { size, .. } = entry
@@ -185,7 +201,8 @@ fn sound(plan: &BuildPlan) -> Result<(), BuildError> {
         }
         // What is below a link would be where the link points.
         let mut parents = path.match_indices('/').map(|(end, _)| &path[..end]);
-        let is_folder = |parent| matches!(plan.files.get(parent), None | Some(ContextEntry::Directory));
+        let is_folder =
+            |parent| matches!(plan.files.get(parent), None | Some(ContextEntry::Directory));
         if !parents.all(is_folder) {
             return wrong(path);
         }

@@ -168,7 +168,17 @@ async fn make(
     };
     tokio::task::block_in_place(|| vet::files(&taken.wanted.plan, &files, limits))?;
     let files = Arc::new(files);
-    match pipeline(service, &taken.project, &taken.wanted, files, false, sink, cancel).await? {
+    match pipeline(
+        service,
+        &taken.project,
+        &taken.wanted,
+        files,
+        false,
+        sink,
+        cancel,
+    )
+    .await?
+    {
         Built::Done(image) => Ok(image),
         Built::WouldBuild { .. } => Err(BuildError::failed("nothing was built")),
     }
@@ -247,7 +257,10 @@ impl EventSink for Sink {
                 *last = at;
             }
             BuildEvent::Log { step, line } => {
-                let mut left = self.log_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut left = self
+                    .log_bytes
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 if *left == 0 {
                     return;
                 }

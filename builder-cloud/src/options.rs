@@ -79,7 +79,9 @@ impl Options {
     pub(crate) fn read(host: &Host, options: &Map<String, Value>) -> Result<Self, BuildError> {
         let mut read = Self::default();
         let mut insecure = false;
-        let variable = host.variable(ENDPOINT).map(|url| Value::String(url.to_owned()));
+        let variable = host
+            .variable(ENDPOINT)
+            .map(|url| Value::String(url.to_owned()));
         if let Some(url) = variable {
             read.endpoint = Some(endpoint(&url)?);
         }
@@ -111,7 +113,8 @@ impl Options {
         }
         match &read.endpoint {
             Some(url) if url.scheme() == "http" && !insecure && !is_here(url) => {
-                let message = format!("the build service would get the token in plain HTTP: `{url}`");
+                let message =
+                    format!("the build service would get the token in plain HTTP: `{url}`");
                 Err(BuildError::input(message)
                     .field("builder_options")
                     .hint("name an `endpoint` with `https`, or say `insecure = true`"))
@@ -148,7 +151,11 @@ impl Options {
         let token = match &self.token {
             Source::Variable(name) => match host.variable(name) {
                 Some(token) => token.to_owned(),
-                None => return absent(format!("there is no token for the build service: the variable `{name}` is not set")),
+                None => {
+                    return absent(format!(
+                        "there is no token for the build service: the variable `{name}` is not set"
+                    ));
+                }
             },
             Source::File(path) => fs_err::read_to_string(path).map_err(|error| {
                 BuildError::unavailable("cannot read the token for the build service")
@@ -158,7 +165,9 @@ impl Options {
         };
         let token = token.trim();
         if token.is_empty() || token.contains(char::is_whitespace) {
-            return absent("the token for the build service is empty, or more than one word".to_owned());
+            return absent(
+                "the token for the build service is empty, or more than one word".to_owned(),
+            );
         }
         Ok(token.to_owned())
     }
@@ -191,7 +200,10 @@ async fn said(host: &Host, command: &[String]) -> Result<String, BuildError> {
 
 fn endpoint(value: &Value) -> Result<Url, BuildError> {
     let wrong = || ENTRY.wrong_option("endpoint", "a URL such as `https://builds.example`", value);
-    let mut url: Url = value.as_str().and_then(|text| text.parse().ok()).ok_or_else(wrong)?;
+    let mut url: Url = value
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(wrong)?;
     let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !plain {
         return Err(wrong());
@@ -259,9 +271,15 @@ mod tests {
             (json!({"endpoint": "http://127.0.0.1:8484/below"}), true),
             (json!({"endpoint": "http://[::1]:8484"}), true),
             (json!({"endpoint": "http://builds.example"}), false),
-            (json!({"endpoint": "http://builds.example", "insecure": true}), true),
+            (
+                json!({"endpoint": "http://builds.example", "insecure": true}),
+                true,
+            ),
             (json!({"endpoint": "ftp://builds.example"}), false),
-            (json!({"endpoint": "https://me:secret@builds.example"}), false),
+            (
+                json!({"endpoint": "https://me:secret@builds.example"}),
+                false,
+            ),
             (json!({"endpoint": "builds.example"}), false),
         ] {
             assert_eq!(read(&options).is_ok(), fine, "{options}");
@@ -278,8 +296,10 @@ mod tests {
     #[tokio::test]
     async fn a_token_comes_from_one_place() {
         let mut host = Host::default();
-        host.variables.insert("OTHER".to_owned(), " abc\n".to_owned());
-        host.variables.insert("PATH".to_owned(), "/usr/bin:/bin".to_owned());
+        host.variables
+            .insert("OTHER".to_owned(), " abc\n".to_owned());
+        host.variables
+            .insert("PATH".to_owned(), "/usr/bin:/bin".to_owned());
         for (options, expected) in [
             (json!({"token_variable": "OTHER"}), Some("abc")),
             (json!({"token_variable": "NONE"}), None),

@@ -69,7 +69,10 @@ impl Wire {
 
     fn request(&self, client: &reqwest::Client, method: Method, path: &str) -> RequestBuilder {
         // Our paths are sound below any base.
-        let url = self.endpoint.join(path).unwrap_or_else(|_| self.endpoint.clone());
+        let url = self
+            .endpoint
+            .join(path)
+            .unwrap_or_else(|_| self.endpoint.clone());
         let mut request = client
             .request(method, url)
             .header(VERSION_HEADER, VERSION)
@@ -128,7 +131,10 @@ impl Wire {
             .hint("check the option `endpoint`"))
     }
 
-    pub(crate) async fn answer<T: DeserializeOwned>(&self, response: Response) -> Result<T, BuildError> {
+    pub(crate) async fn answer<T: DeserializeOwned>(
+        &self,
+        response: Response,
+    ) -> Result<T, BuildError> {
         let body = self.client.read(response, ANSWER).await;
         let body = body.map_err(|error| self.lost(&error))?;
         serde_json::from_slice(&body).map_err(|error| {
@@ -138,7 +144,9 @@ impl Wire {
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, BuildError> {
-        let response = self.send(Method::GET, path, |request| request, None).await?;
+        let response = self
+            .send(Method::GET, path, |request| request, None)
+            .await?;
         self.answer(response).await
     }
 
@@ -165,12 +173,17 @@ fn offset_of(response: &Response) -> u64 {
 impl Remote for Wire {
     async fn hello(&self) -> Result<String, BuildError> {
         let version: Version = self.get("v1/version").await?;
-        Ok(format!("imagespec {} at {}", version.service, self.endpoint))
+        Ok(format!(
+            "imagespec {} at {}",
+            version.service, self.endpoint
+        ))
     }
 
     async fn find(&self, wanted: &Wanted) -> Result<Option<BuiltImage>, BuildError> {
         let body = |request: RequestBuilder| request.json(wanted);
-        let response = self.send(Method::POST, "v1/images/find", body, None).await?;
+        let response = self
+            .send(Method::POST, "v1/images/find", body, None)
+            .await?;
         let found: Found = self.answer(response).await?;
         Ok(found.image)
     }
@@ -313,7 +326,9 @@ fn told(event: &sse_stream::Sse) -> Result<Option<Told>, BuildError> {
             let number = event.id.as_deref().and_then(|id| id.parse().ok());
             // An event that is not known here is told by a later version.
             let happened = serde_json::from_str(data).ok();
-            Ok(number.zip(happened).map(|(number, happened)| Told::Happened(number, happened)))
+            Ok(number
+                .zip(happened)
+                .map(|(number, happened)| Told::Happened(number, happened)))
         }
         Some("end") => {
             let build = serde_json::from_str(data).map_err(wrong)?;

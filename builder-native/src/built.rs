@@ -89,7 +89,7 @@ impl Assembly<'_> {
             fetch::cached(host, &wheel).is_file().then_some(wheel)
         };
         let step = self.cx.progress.step(
-            format!("build {}", source.name),
+            building(source),
             format!("build {} from source", source.title()),
         );
         let _lock = self.layers.lock(&key).await?;
@@ -125,6 +125,7 @@ impl Assembly<'_> {
         let script = format!("set -- {}\n{SCRIPT}", options.join(" "));
         let task = Task {
             field,
+            step: &building(source),
             script: &script,
             settings: bench.settings,
             env: env.map(|(name, value)| (name.to_owned(), value)).into(),
@@ -226,4 +227,8 @@ pub(crate) fn target(draft: &Draft) -> Result<Target, BuildError> {
         platform: draft.platform.clone(),
         glibc: draft.foundation.glibc()?,
     })
+}
+/// The step in which a source distribution becomes a wheel.
+fn building(source: &LockedSource) -> String {
+    format!("build {}", source.name)
 }

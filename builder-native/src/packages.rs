@@ -42,7 +42,12 @@ impl Assembly<'_> {
         names: &[String],
     ) -> Result<(), BuildError> {
         let step = self.cx.progress.step(
-            format!("apt {}", draft.platform),
+            // Lines of scripts, which run on this machine's platform alone, are told under the field's name.
+            if draft.platform.is_host() {
+                "apt_packages".to_owned()
+            } else {
+                format!("apt_packages {}", draft.platform)
+            },
             format!("apt_packages: {}", names.join(", ")),
         );
         let added = self.added(draft, names).await?;

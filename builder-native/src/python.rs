@@ -2,6 +2,7 @@
 
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::{PackageIndex, Requirements};
+use imagespec_core::platform::Platform;
 use imagespec_python::layers;
 use imagespec_python::lock::{Lock, LockRequest, Workshop, lock, normalised};
 use imagespec_python::venv::Venv;
@@ -23,10 +24,10 @@ impl Assembly<'_> {
     ) -> Result<(), BuildError> {
         self.venv(draft).await?;
         let target = target(draft)?;
-        let step = self.cx.progress.step(
-            format!("resolve {}", draft.platform),
-            "resolve Python packages",
-        );
+        let step = self
+            .cx
+            .progress
+            .step(resolving(&draft.platform), "resolve Python packages");
         let workshop = SandboxWorkshop {
             assembly: self,
             draft,
@@ -131,4 +132,9 @@ fn named(requirement: &str) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let end = requirement.find(|c| !is_name(c));
     normalised(&requirement[..end.unwrap_or(requirement.len())])
+}
+
+/// The step in which Python packages are resolved.
+pub(crate) fn resolving(platform: &Platform) -> String {
+    format!("resolve {platform}")
 }

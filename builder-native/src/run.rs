@@ -96,8 +96,8 @@ impl Assembly<'_> {
             commands: commands.to_vec(),
             env,
         };
-        let name = format!("run {}", draft.platform);
-        let step = self.cx.progress.step(name, recipe.title());
+        // Its lines are told under the same name.
+        let step = self.cx.progress.step("commands", recipe.title());
         can_run(draft, "commands")?;
         let cached = self.add(draft, recipe).await?;
         step.finish(cached, "done");

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use crate::assemble::{Assembly, Draft, environment};
 use crate::limits::exceeded;
 use crate::machine::AUTHORITIES;
+use crate::python::resolving;
 use crate::run::{TOOLS, has_shell};
 
 /// Where results are left.
@@ -46,6 +47,8 @@ unset IMAGESPEC_NETRC
 pub(crate) struct Task<'a> {
     /// The field of the spec that asks for it.
     pub(crate) field: &'static str,
+    /// The step that its lines belong to.
+    pub(crate) step: &'a str,
     /// What the shell does once everything is prepared.
     pub(crate) script: &'a str,
     pub(crate) settings: &'a Settings,
@@ -113,7 +116,7 @@ impl Assembly<'_> {
             }
             last.push_back(line.clone());
             progress.emit(BuildEvent::Log {
-                step: task.field.to_owned(),
+                step: task.step.to_owned(),
                 line,
             });
         };
@@ -235,8 +238,10 @@ impl SandboxWorkshop<'_, '_> {
             mounts.push((made.folder.clone(), target));
         }
         let script = resolution(&order, &lent);
+        let step = resolving(&self.draft.platform);
         let task = Task {
             field: order.field,
+            step: &step,
             script: &script,
             settings: order.settings,
             env: Vec::new(),

@@ -130,7 +130,7 @@ pub(crate) enum Command {
     /// Print the book's chapter on all of these
     #[command(hide = true)]
     Reference,
-    /// Print the build service's API as an OpenAPI document
+    /// Print what describes the build service's API to programs
     #[command(hide = true)]
     Openapi,
     /// Print a script that completes this command in a shell

@@ -230,7 +230,10 @@ mod tests {
     #[test]
     fn an_archive_is_read_to_its_end() {
         let manifest = br#"[{"Config": "c.json", "Layers": []}]"#;
-        let mut bytes = archive(&[("c.json", &config(&[])), ("manifest.json", manifest)], &[]);
+        let mut bytes = archive(
+            &[("c.json", &config(&[])), ("manifest.json", manifest)],
+            &[],
+        );
         bytes.resize(bytes.len() + 9 * 1024, 0);
         let mut rest = bytes.as_slice();
         let folder = tempfile::tempdir().expect("a folder");

@@ -95,7 +95,9 @@ impl Follower {
             notified.as_mut().enable();
             let database = &self.service.database;
             // Everything is told before a build ends.
-            let build = builds::find(database, &self.project, &self.id).await.ok()??;
+            let build = builds::find(database, &self.project, &self.id)
+                .await
+                .ok()??;
             let events = builds::events(database, &self.id, self.after, PAGE);
             for (number, happened) in events.await.ok()? {
                 self.after = number;

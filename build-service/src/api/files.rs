@@ -128,11 +128,16 @@ pub(super) async fn upload(
         Some(offset) => {
             let offset = offset.to_str().ok().and_then(|text| text.parse().ok());
             let message = format!("`{OFFSET_HEADER}` is no number of bytes");
-            offset.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, BuildError::input(message)))?
+            offset
+                .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, BuildError::input(message)))?
         }
     };
     let body = body.into_data_stream();
-    match service.files.take(project, &digest, offset, limit, body).await {
+    match service
+        .files
+        .take(project, &digest, offset, limit, body)
+        .await
+    {
         Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
         Err(Refused::Elsewhere(offset)) => Ok(from(StatusCode::CONFLICT, offset)),
         Err(refused) => Err(refusal(refused)),

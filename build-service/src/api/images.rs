@@ -41,7 +41,15 @@ pub(super) async fn find(
         plan: wanted.plan.clone(),
     });
     let cancel = CancellationToken::new();
-    let found = worker::pipeline(&service, &caller.project, &wanted, files, true, &Silent, &cancel);
+    let found = worker::pipeline(
+        &service,
+        &caller.project,
+        &wanted,
+        files,
+        true,
+        &Silent,
+        &cancel,
+    );
     let image = match found.await? {
         Outcome::Done(image) => Some(image),
         Outcome::WouldBuild { .. } => None,

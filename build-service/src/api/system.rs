@@ -36,7 +36,11 @@ pub(super) async fn version(
         oldest: VERSION,
         newest: VERSION,
         service: env!("CARGO_PKG_VERSION").to_owned(),
-        capabilities: builder.capabilities().into_iter().map(Capability::name).collect(),
+        capabilities: builder
+            .capabilities()
+            .into_iter()
+            .map(Capability::name)
+            .collect(),
     }))
 }
 
@@ -77,21 +81,50 @@ pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Respo
     let figures = builds::figures(&service.database).await?;
     let mut text = String::new();
     // A text takes whatever is written.
-    let _ = writeln!(text, "# HELP imagespec_builds Builds that are kept, by state.\n# TYPE imagespec_builds gauge");
+    let _ = writeln!(
+        text,
+        "# HELP imagespec_builds Builds that are kept, by state.\n# TYPE imagespec_builds gauge"
+    );
     for state in &figures.states {
-        let _ = writeln!(text, "imagespec_builds{{state=\"{}\"}} {}", state.name, state.builds);
+        let _ = writeln!(
+            text,
+            "imagespec_builds{{state=\"{}\"}} {}",
+            state.name, state.builds
+        );
     }
-    let _ = writeln!(text, "# HELP imagespec_build_seconds How long builds took, from the first worker to their end.\n# TYPE imagespec_build_seconds summary");
+    let _ = writeln!(
+        text,
+        "# HELP imagespec_build_seconds How long builds took, from the first worker to their end.\n# TYPE imagespec_build_seconds summary"
+    );
     for state in figures.states.iter().filter(|state| state.is_final()) {
         let name = state.name;
-        let _ = writeln!(text, "imagespec_build_seconds_sum{{state=\"{name}\"}} {}", state.seconds);
-        let _ = writeln!(text, "imagespec_build_seconds_count{{state=\"{name}\"}} {}", state.builds);
+        let _ = writeln!(
+            text,
+            "imagespec_build_seconds_sum{{state=\"{name}\"}} {}",
+            state.seconds
+        );
+        let _ = writeln!(
+            text,
+            "imagespec_build_seconds_count{{state=\"{name}\"}} {}",
+            state.builds
+        );
     }
     for (name, help, value) in [
-        ("imagespec_queue_seconds", "How long the oldest build waits.", figures.oldest),
-        ("imagespec_workers", "Builds that this service does at once.", service.settings.workers.to_string()),
+        (
+            "imagespec_queue_seconds",
+            "How long the oldest build waits.",
+            figures.oldest,
+        ),
+        (
+            "imagespec_workers",
+            "Builds that this service does at once.",
+            service.settings.workers.to_string(),
+        ),
     ] {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        let _ = writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}"
+        );
     }
     Ok(([(CONTENT_TYPE, METRICS)], text).into_response())
 }

@@ -59,11 +59,12 @@ pub(super) async fn make(
         return Err(BuildError::input(message).field("name").into());
     }
     let every = caller.token.project == tokens::EVERY_PROJECT;
-    let project = new.project.clone().unwrap_or_else(|| caller.project.clone());
+    let project = new
+        .project
+        .clone()
+        .unwrap_or_else(|| caller.project.clone());
     if !(every && project == tokens::EVERY_PROJECT || tokens::is_project(&project)) {
-        let message = format!(
-            "expected a project of small letters, digits and `-`: `{project}`"
-        );
+        let message = format!("expected a project of small letters, digits and `-`: `{project}`");
         return Err(BuildError::input(message).field("project").into());
     }
     if !every && project != caller.token.project {

@@ -25,8 +25,7 @@ use crate::service::Service;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("follow.js");
 /// What a page may load and do.
-const POLICY: &str =
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 pub(crate) fn router() -> Router<Arc<Service>> {
     Router::new()
@@ -37,12 +36,18 @@ pub(crate) fn router() -> Router<Arc<Service>> {
         .route("/builds/{id}/events", get(one::follow))
         .route("/builds/{id}/cancel", post(cancel))
         .route("/builds/{id}/retry", post(retry))
-        .route("/style.css", get(|| asset("text/css; charset=utf-8", STYLE)))
-        .route("/follow.js", get(|| asset("text/javascript; charset=utf-8", SCRIPT)))
+        .route(
+            "/style.css",
+            get(async || asset("text/css; charset=utf-8", STYLE)),
+        )
+        .route(
+            "/follow.js",
+            get(async || asset("text/javascript; charset=utf-8", SCRIPT)),
+        )
         .layer(map_response(guarded))
 }
 
-async fn asset(kind: &'static str, text: &'static str) -> Response {
+fn asset(kind: &'static str, text: &'static str) -> Response {
     ([(CONTENT_TYPE, kind)], text).into_response()
 }
 

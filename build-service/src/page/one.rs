@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, State as Shared};
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::Event;
 use futures::{Stream, TryStreamExt as _};
-use imagespec_build_api::{Build, Outcome, Scope};
+use imagespec_build_api::{Build, Outcome, Scope, State};
 use imagespec_core::builder::BuiltImage;
 use imagespec_core::digest::Digest;
 use imagespec_core::error::{BuildError, Cause};
@@ -24,7 +24,7 @@ use crate::clock::now;
 use crate::service::Service;
 
 pub(super) async fn show(
-    State(service): State<Arc<Service>>,
+    Shared(service): Shared<Arc<Service>>,
     Visitor(caller): Visitor,
     Path(id): Path<String>,
 ) -> Result<Markup, Trouble> {
@@ -57,9 +57,9 @@ pub(super) async fn show(
                 h2 id="steps" { "Steps" }
                 label.search hidden { "Search the log " input id="search" type="search" accesskey="s"; }
             }
-            (timeline(&build, &story.steps))
+            @if is_over { (timeline(&build, &story.steps)) }
             div id="story" data-events={ "/builds/" (build.id) "/events" } data-after=(story.last) data-live[!is_over] {
-                @for step in &story.steps { (one(step, is_over)) }
+                @for step in &story.steps { (one(step, build.state)) }
             }
         }
         @if let Some(Outcome::Image(image)) = &build.outcome { (layers(image)) }
@@ -75,7 +75,7 @@ fn facts(build: &Build) -> Markup {
                 dt { "Digest" } dd { code { (digest) } }
             }
             dt { "Asked for" } dd { (moment(build.created)) " by " (build.who) }
-            @if build.started.is_some() { dt { "Took" } dd { (took(build)) } }
+            @if build.ended.is_some() { dt { "Took" } dd { (took(build)) } }
             @if build.attempts > 1 { dt { "Workers" } dd { (build.attempts) ", as some were lost" } }
             dt { "Build" } dd { code { (build.id) } }
         }
@@ -107,12 +107,12 @@ fn failure(error: &BuildError) -> Markup {
     }
 }
 
-fn one(step: &Step, is_over: bool) -> Markup {
-    let state = match (step.ended, is_over) {
+fn one(step: &Step, build: State) -> Markup {
+    let state = match (step.ended, build) {
         (Some(_), _) if step.is_cached => "cached",
-        (Some(_), _) => "done",
-        (None, true) => "failed",
-        (None, false) => "running",
+        (Some(_), _) | (None, State::Done) => "done",
+        (None, State::Queued | State::Running) => "running",
+        (None, State::Failed | State::Cancelled) => "failed",
     };
     html! {
         details.step.(state) data-step=(step.name) open[state == "failed" && !step.lines.is_empty()] {
@@ -192,7 +192,7 @@ pub(super) struct After {
 
 /// What happens from here on, for the page's script.
 pub(super) async fn follow(
-    State(service): State<Arc<Service>>,
+    Shared(service): Shared<Arc<Service>>,
     Visitor(caller): Visitor,
     Path(id): Path<String>,
     Query(asked): Query<After>,

@@ -8,9 +8,9 @@ use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::execute::{Job, Outcome, execute, refusals};
 use serde_json::{Value, json};
 
-use super::{Context, cloud};
 use super::jobs::{Work, work};
 use super::resolve::resolve_targets;
+use super::{Context, cloud};
 use crate::args::{BuildArgs, ProgressForm};
 use crate::report::{print, print_json, reporter};
 use crate::{fail, interrupt};

@@ -6,8 +6,8 @@ use imagespec_core::registry::Registry;
 
 use super::Context;
 use crate::args::ServeArgs;
-use crate::{env, interrupt};
 use crate::report::print;
+use crate::{env, interrupt};
 
 /// Serves until it is asked to end.
 pub(super) async fn serve(cx: &Context, args: ServeArgs) -> Result<u8, BuildError> {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use imagespec_testkit::contract::CORPUS;
 use serde_json::Value;
 
+use crate::cluster::Cluster;
 use crate::contract::fill;
 use crate::place::{Place, has};
 use fixture::{Cut, Service, Trust, lines};
@@ -41,10 +42,18 @@ fn a_service_builds_what_native_builds_and_is_sent_what_it_lacks() {
     }
     place.write("src/large.bin", &"0123456789abcdef".repeat(1 << 16));
     let sent = |place: &Place| {
-        let output = place.run(&["build", "--builder", "union", "--registry", &service.registry()]);
+        let output = place.run(&[
+            "build",
+            "--builder",
+            "union",
+            "--registry",
+            &service.registry(),
+        ]);
         let said = String::from_utf8(output.stderr).expect("a text");
         assert!(output.status.success(), "{said}");
-        let step = said.lines().find(|line| line.contains("send the build context"));
+        let step = said
+            .lines()
+            .find(|line| line.contains("send the build context"));
         let step = step.unwrap_or_default().to_owned();
         (String::from_utf8(output.stdout).expect("a text"), step)
     };
@@ -85,7 +94,8 @@ fn every_declaration_of_the_corpus_is_the_same_image_through_the_service() {
         // A secret of this machine stays on it.
         if case.fields.contains("pip_secret_mounts") {
             let registry = service.registry();
-            let (code, said) = place.fails(&["build", "--builder", "union", "--registry", &registry]);
+            let (code, said) =
+                place.fails(&["build", "--builder", "union", "--registry", &registry]);
             assert_eq!(code, Some(2), "{}: {said}", case.name);
             assert!(said.contains("pip_secret_mounts"), "{said}");
             continue;
@@ -136,12 +146,27 @@ fn a_build_goes_on_without_its_command_and_is_followed_over_broken_connections()
     };
     let place = service.place(&slow(4));
     let registry = service.registry();
-    let id = place.says(&["build", "--builder", "union", "--registry", &registry, "--detach"]);
+    let id = place.says(&[
+        "build",
+        "--builder",
+        "union",
+        "--registry",
+        &registry,
+        "--detach",
+    ]);
     assert!(!id.contains('\n'), "{id}");
     // Every connection breaks after some bytes, in the middle of whatever it says.
     let cut = Cut::before(&service.address, 500);
     let endpoint = format!("endpoint=http://{}", cut.address);
-    let output = place.run(&["build", "--attach", &id, "--option", &endpoint, "--progress", "plain"]);
+    let output = place.run(&[
+        "build",
+        "--attach",
+        &id,
+        "--option",
+        &endpoint,
+        "--progress",
+        "plain",
+    ]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     for at in 1..=40 {
@@ -178,8 +203,14 @@ fn an_interrupted_command_stops_its_build() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let said = interrupted(&["--option", "on_interrupt=detach"]);
-    let hint = said.lines().find(|line| line.contains("--attach")).expect("a hint");
-    let id = service.builds()[0]["id"].as_str().expect("an id").to_owned();
+    let hint = said
+        .lines()
+        .find(|line| line.contains("--attach"))
+        .expect("a hint");
+    let id = service.builds()[0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     assert!(hint.contains(&id), "{hint}");
     assert_eq!(service.builds()[0]["state"], "running");
     // Whoever joined a build of others leaves it alone.
@@ -192,9 +223,37 @@ fn an_interrupted_command_stops_its_build() {
     interrupted(&["--force"]);
     service.until("cancelled");
     assert_eq!(service.builds().len(), 2);
-    assert!(service.builds().iter().all(|build| build["state"] == "cancelled"));
+    assert!(
+        service
+            .builds()
+            .iter()
+            .all(|build| build["state"] == "cancelled")
+    );
     // The command in the sandbox would have gone on for a minute.
     assert!(started.elapsed() < Duration::from_secs(40));
+}
+
+#[test]
+fn a_cluster_takes_the_manifests() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes");
+    // A dry run makes no namespace that what is in it could be looked at in.
+    let made = cluster.kubectl(&["create", "namespace", "imagespec"]);
+    assert!(made.status.success(), "{made:?}");
+    let taken = cluster.kubectl(&["apply", "--dry-run=server", "--kustomize", folder]);
+    let said = String::from_utf8_lossy(&taken.stdout).into_owned();
+    let warnings = String::from_utf8_lossy(&taken.stderr).into_owned();
+    assert!(taken.status.success(), "{said}{warnings}");
+    assert!(!warnings.contains("would violate"), "{warnings}");
+    for kind in [
+        "statefulset.apps/database",
+        "deployment.apps/imagespec",
+        "configmap/imagespec-",
+    ] {
+        assert!(said.contains(kind), "{said}");
+    }
 }
 
 #[test]
@@ -207,20 +266,35 @@ fn a_service_that_is_not_there_or_not_one_is_told_of() {
     let build = ["build", "--builder", "union", "--registry", "localhost:1/a"];
     let (code, said) = place.fails(&build);
     assert_eq!(code, Some(3));
-    assert!(said.contains("no build service is named") && said.contains("builders.union"), "{said}");
-    let (code, said) = place.fails(&["build", "--deployment", "serverless", "--registry", "localhost:1/a"]);
+    assert!(
+        said.contains("no build service is named") && said.contains("builders.union"),
+        "{said}"
+    );
+    let (code, said) = place.fails(&[
+        "build",
+        "--deployment",
+        "serverless",
+        "--registry",
+        "localhost:1/a",
+    ]);
     assert_eq!(code, Some(3));
     assert!(said.contains("no build service is named"), "{said}");
     place.set("IMAGESPEC_ENDPOINT", "http://127.0.0.1:1");
     let (code, said) = place.fails(&build);
     assert_eq!(code, Some(3));
-    assert!(said.contains("http://127.0.0.1:1/") && said.contains("check that it runs"), "{said}");
+    assert!(
+        said.contains("http://127.0.0.1:1/") && said.contains("check that it runs"),
+        "{said}"
+    );
     place.set("IMAGESPEC_ENDPOINT", "http://builds.example");
     let (code, said) = place.fails(&build);
     assert_eq!(code, Some(2));
     assert!(said.contains("plain HTTP"), "{said}");
     let registry = crate::registry::Served::new(&[]);
-    place.set("IMAGESPEC_ENDPOINT", &format!("http://{}", registry.address));
+    place.set(
+        "IMAGESPEC_ENDPOINT",
+        &format!("http://{}", registry.address),
+    );
     let (code, said) = place.fails(&build);
     assert_eq!(code, Some(3));
     assert!(said.contains("no build service answers"), "{said}");

@@ -119,7 +119,10 @@ async fn a_registry_that_has_not_heard_yet_of_a_blob_it_took_is_asked_again() {
         let pushed = behind.push(&behind.image).await;
         assert_eq!(pushed.is_ok(), fine, "{pushed:?}");
         if let Err(error) = pushed {
-            assert!(error.to_string().contains("MANIFEST_BLOB_UNKNOWN"), "{error}");
+            assert!(
+                error.to_string().contains("MANIFEST_BLOB_UNKNOWN"),
+                "{error}"
+            );
         }
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// What every builder may use.
-const LIBRARIES: [&str; 7] = [
+const LIBRARIES: [&str; 8] = [
     "imagespec-core",
     "imagespec-http",
+    "imagespec-build-api",
     "imagespec-oci",
     "imagespec-python",
     "imagespec-debian",
@@ -16,7 +17,7 @@ const LIBRARIES: [&str; 7] = [
 ];
 
 /// Crates that talk to a network, an engine, a cluster or a terminal.
-const OUTSIDE: [&str; 24] = [
+const OUTSIDE: [&str; 25] = [
     "anstream",
     "axum",
     "bollard",
@@ -37,6 +38,7 @@ const OUTSIDE: [&str; 24] = [
     "ratatui",
     "reqwest",
     "rustls",
+    "sqlx",
     "surf",
     "termcolor",
     "tonic",

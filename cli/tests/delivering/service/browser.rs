@@ -72,7 +72,10 @@ impl Browser {
         };
         browser.session = format!("/session/{session}");
         let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
-        browser.say("/goog/cdp/execute", &json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": size}));
+        browser.say(
+            "/goog/cdp/execute",
+            &json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": size}),
+        );
         Some(browser)
     }
 
@@ -118,10 +121,16 @@ impl Browser {
     pub(super) fn types(&self, text: &str) {
         let keys = text.chars().flat_map(|key| {
             let key = key.to_string();
-            [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})]
+            [
+                json!({"type": "keyDown", "value": key}),
+                json!({"type": "keyUp", "value": key}),
+            ]
         });
         let keys: Vec<_> = keys.collect();
-        self.say("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": keys}]}));
+        self.say(
+            "/actions",
+            &json!({"actions": [{"type": "key", "id": "keyboard", "actions": keys}]}),
+        );
     }
 
     /// A picture of the page, as PNG in base64.

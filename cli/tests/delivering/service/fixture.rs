@@ -39,7 +39,6 @@ impl Service {
 
     pub(super) fn with_database(trust: Trust, database: Option<String>) -> Option<Self> {
         if !has("docker-registry") || !has("curl") {
-            println!("skipped: docker-registry or curl is not installed");
             return None;
         }
         let mut service = Self {
@@ -130,7 +129,13 @@ impl Service {
     /// Asks with a token, or without, and returns the status and the answer.
     pub(super) fn ask(&self, token: Option<&str>, arguments: &[&str], path: &str) -> (u16, String) {
         let mut command = Command::new("curl");
-        command.args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}"]);
+        command.args([
+            "--silent",
+            "--max-time",
+            "20",
+            "--write-out",
+            "\n%{http_code}",
+        ]);
         if let Some(token) = token {
             command.args(["--header", &format!("authorization: Bearer {token}")]);
         }
@@ -161,13 +166,20 @@ impl Service {
         let (code, answer) = self.get("/v1/builds?limit=200");
         assert_eq!(code, 200, "{answer}");
         let mut all: Value = serde_json::from_str(&answer).expect("JSON");
-        all["builds"].as_array_mut().map(std::mem::take).expect("builds")
+        all["builds"]
+            .as_array_mut()
+            .map(std::mem::take)
+            .expect("builds")
     }
 
     /// Waits until the newest build is in a state.
     pub(super) fn until(&self, state: &str) {
         let deadline = Instant::now() + Duration::from_secs(60);
-        while self.builds().first().is_none_or(|build| build["state"] != *state) {
+        while self
+            .builds()
+            .first()
+            .is_none_or(|build| build["state"] != *state)
+        {
             assert!(Instant::now() < deadline, "{:?}", self.builds());
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -178,7 +190,9 @@ impl Service {
         let (code, events) = self.get(&format!("/v1/builds/{id}/events"));
         assert_eq!(code, 200, "{events}");
         let numbers = events.lines().filter_map(|line| line.strip_prefix("id: "));
-        numbers.map(|number| number.parse().expect("a number")).collect()
+        numbers
+            .map(|number| number.parse().expect("a number"))
+            .collect()
     }
 }
 

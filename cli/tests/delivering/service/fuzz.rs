@@ -13,14 +13,32 @@ fn the_api_is_as_its_document_says() {
     let Some(service) = Service::start(Trust::Strangers) else {
         return;
     };
-    let token = service.place("").says(&["token", "add", "fuzz", "--scope", "admin"]);
+    let token = service
+        .place("")
+        .says(&["token", "add", "fuzz", "--scope", "admin"]);
     let seed = seed() % 1_000_000;
     let output = Command::new("uvx")
-        .args([FUZZER, "run", &format!("http://{}/openapi.json", service.address)])
+        .args([
+            FUZZER,
+            "run",
+            &format!("http://{}/openapi.json", service.address),
+        ])
         .args(["--header", &format!("Authorization: Bearer {token}")])
-        .args(["--seed", &seed.to_string(), "--max-examples", "40", "--request-timeout", "20"])
+        .args([
+            "--seed",
+            &seed.to_string(),
+            "--max-examples",
+            "40",
+            "--request-timeout",
+            "20",
+        ])
         // A stream does not end, an archive is nothing that is made up, and the token is to stay.
-        .args(["--exclude-path", "/v1/builds/{id}/events", "--exclude-path", "/v1/files"])
+        .args([
+            "--exclude-path",
+            "/v1/builds/{id}/events",
+            "--exclude-path",
+            "/v1/files",
+        ])
         .args(["--exclude-path", "/v1/tokens/{id}"])
         // A plan is more than the document says of it.
         .args(["--exclude-checks", "positive_data_acceptance"])

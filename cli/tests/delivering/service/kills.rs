@@ -17,7 +17,12 @@ pub(super) fn seed() -> u64 {
 }
 
 /// Kills parts so many times while commands ask for builds, and looks at what became of each build.
-fn killed(service: &mut Service, times: u32, mut random: StdRng, kill: &mut dyn FnMut(&mut Service, &mut StdRng)) {
+fn killed(
+    service: &mut Service,
+    times: u32,
+    mut random: StdRng,
+    kill: &mut dyn FnMut(&mut Service, &mut StdRng),
+) {
     let places: Vec<Place> = (0..6)
         .map(|at| {
             let said = format!("for i in $(seq 1 20); do echo line $i of {at}; sleep 0.1; done");
@@ -87,8 +92,11 @@ fn no_accepted_build_is_lost_when_services_that_share_the_work_or_their_database
     let mut other = service.beside();
     let seed = seed();
     println!("seed {seed}");
-    rounds(&mut service, 2, seed, &mut |service, random| {
-        match random.random_range(0..3) {
+    rounds(
+        &mut service,
+        2,
+        seed,
+        &mut |service, random| match random.random_range(0..3) {
             0 => power(service, random),
             1 => {
                 other.kill();
@@ -99,8 +107,8 @@ fn no_accepted_build_is_lost_when_services_that_share_the_work_or_their_database
                 std::thread::sleep(Duration::from_millis(random.random_range(0..1500)));
                 database.again();
             }
-        }
-    });
+        },
+    );
 }
 
 /// Several rounds of a few kills: a build whose workers are all lost is given up at some time.

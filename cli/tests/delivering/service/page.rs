@@ -22,7 +22,14 @@ fn keep(browser: &Browser, name: &str) {
 
 fn detached(place: &Place, service: &Service, more: &[&str]) -> String {
     let registry = service.registry();
-    let arguments = ["build", "--builder", "union", "--registry", &registry, "--detach"];
+    let arguments = [
+        "build",
+        "--builder",
+        "union",
+        "--registry",
+        &registry,
+        "--detach",
+    ];
     place.says(&[&arguments[..], more].concat())
 }
 
@@ -56,19 +63,33 @@ fn pages_show_builds_as_they_happen() {
         browser.value("window.kept = true");
         browser.until("document.body.textContent.includes('line 20 <b>')");
         assert_eq!(browser.value("window.kept"), true);
-        browser.value("document.querySelectorAll('details.step').forEach(step => { step.open = true })");
+        browser.value(
+            "document.querySelectorAll('details.step').forEach(step => { step.open = true })",
+        );
         keep(&browser, &format!("running-{width}"));
         browser.until("document.querySelector('.state').textContent == 'done'");
         let told = "[...document.querySelectorAll('.log span')].filter(line => line.textContent.startsWith('line ')).length";
         assert_eq!(browser.value(told), 60);
-        assert_eq!(browser.value("document.querySelectorAll('.log b').length"), 0);
-        assert_eq!(browser.value("document.querySelectorAll('.layers li').length > 5"), true);
+        assert_eq!(
+            browser.value("document.querySelectorAll('.log b').length"),
+            0
+        );
+        assert_eq!(
+            browser.value("document.querySelectorAll('.layers li').length > 5"),
+            true
+        );
         browser.value("document.getElementById('search').focus()");
         browser.types("line 7 ");
-        browser.until("[...document.querySelectorAll('.log span')].filter(line => !line.hidden).length == 1");
+        browser.until(
+            "[...document.querySelectorAll('.log span')].filter(line => !line.hidden).length == 1",
+        );
         keep(&browser, &format!("done-{width}"));
 
-        let id = detached(&place, &service, &["--force", "--tag", &format!("w{width}")]);
+        let id = detached(
+            &place,
+            &service,
+            &["--force", "--tag", &format!("w{width}")],
+        );
         browser.visit(&format!("{home}builds/{id}"));
         browser.value("document.querySelector('.title button').focus()");
         browser.types("\u{e007}");
@@ -78,26 +99,47 @@ fn pages_show_builds_as_they_happen() {
         keep(&browser, &format!("list-{width}"));
         let mut troubles = browser.troubles();
         // A token that nobody knows was meant to be refused.
-        troubles.retain(|trouble| !trouble["message"].as_str().is_some_and(|text| text.contains("/login")));
+        troubles.retain(|trouble| {
+            !trouble["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("/login"))
+        });
         assert!(troubles.is_empty(), "{troubles:?}");
     }
 
     // What a page says it says without scripts.
     let cookie = format!("cookie: imagespec_token={}", service.token);
-    let id = service.builds()[1]["id"].as_str().expect("an id").to_owned();
+    let id = service.builds()[1]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let page = |arguments: &[&str], path: &str| {
         let all = [&["--header", &cookie], arguments].concat();
         service.ask(None, &all, path)
     };
     let (code, text) = page(&[], &format!("/builds/{id}"));
     assert_eq!(code, 200);
-    assert!(text.contains("line 60 &lt;b&gt;") && !text.contains("line 60 <b>"), "{text}");
+    assert!(
+        text.contains("line 60 &lt;b&gt;") && !text.contains("line 60 <b>"),
+        "{text}"
+    );
     let (code, text) = page(&[], "/?text=app&state=cancelled");
-    assert!(code == 200 && text.contains("cancelled") && !text.contains("/builds/{id}"), "{text}");
+    assert!(
+        code == 200 && text.contains("cancelled") && !text.contains("/builds/{id}"),
+        "{text}"
+    );
     // Nor does another site send forms here, or anyone without a cookie see anything.
-    let crossing = ["--request", "POST", "--header", "sec-fetch-site: cross-site"];
+    let crossing = [
+        "--request",
+        "POST",
+        "--header",
+        "sec-fetch-site: cross-site",
+    ];
     assert_eq!(page(&crossing, &format!("/builds/{id}/retry")).0, 403);
     assert_eq!(service.ask(None, &[], &format!("/builds/{id}")).0, 303);
     let (code, text) = page(&[], "/builds/nothing");
-    assert!(code == 404 && text.contains("there is no such build"), "{text}");
+    assert!(
+        code == 404 && text.contains("there is no such build"),
+        "{text}"
+    );
 }

@@ -42,7 +42,10 @@ impl Postgres {
         }
         let data = path.join("data");
         let data = data.to_str().expect("a path");
-        server.run("initdb", &["-D", data, "-A", "trust", "-U", USER, "-E", "UTF8"]);
+        server.run(
+            "initdb",
+            &["-D", data, "-A", "trust", "-U", USER, "-E", "UTF8"],
+        );
         server.again();
         Some(server)
     }
@@ -61,7 +64,9 @@ impl Postgres {
         let path = self.programs.join(program);
         let mut command = if rustix::process::geteuid().is_root() {
             let mut command = Command::new("setpriv");
-            command.args(["--reuid", USER, "--regid", USER, "--clear-groups"]).arg(path);
+            command
+                .args(["--reuid", USER, "--regid", USER, "--clear-groups"])
+                .arg(path);
             command
         } else {
             Command::new(path)

@@ -21,12 +21,22 @@ fn an_upload_goes_on_where_it_broke_off() {
         fs_err::write(&file, &content[from..]).expect("a file");
         let upload = format!("@{}", file.display());
         let header = format!("upload-offset: {}", offset.unwrap_or(0));
-        let arguments = ["--request", "PUT", "--data-binary", &upload, "--header", &header];
+        let arguments = [
+            "--request",
+            "PUT",
+            "--data-binary",
+            &upload,
+            "--header",
+            &header,
+        ];
         service.ask(Some(&service.token), &arguments, path)
     };
     let head = || service.ask(Some(&service.token), &["--head"], &path);
     let (code, headers) = head();
-    assert!(code == 404 && headers.contains("upload-offset: 0"), "{headers}");
+    assert!(
+        code == 404 && headers.contains("upload-offset: 0"),
+        "{headers}"
+    );
 
     // A connection that breaks after a part of what it promised.
     let mut connection = TcpStream::connect(&service.address).expect("a connection");
@@ -36,16 +46,24 @@ fn an_upload_goes_on_where_it_broke_off() {
         content.len()
     );
     connection.write_all(request.as_bytes()).expect("a request");
-    connection.write_all(&content.as_bytes()[..200_000]).expect("a part");
-    connection.shutdown(std::net::Shutdown::Write).expect("an end");
+    connection
+        .write_all(&content.as_bytes()[..200_000])
+        .expect("a part");
+    connection
+        .shutdown(std::net::Shutdown::Write)
+        .expect("an end");
     let mut answer = String::new();
     let _ = connection.read_to_string(&mut answer);
     drop(connection);
     let there = (0..100).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(50));
         let (_, headers) = head();
-        let offset = headers.lines().find_map(|line| line.strip_prefix("upload-offset: "));
-        offset.and_then(|offset| offset.trim().parse().ok()).filter(|offset| *offset > 0)
+        let offset = headers
+            .lines()
+            .find_map(|line| line.strip_prefix("upload-offset: "));
+        offset
+            .and_then(|offset| offset.trim().parse().ok())
+            .filter(|offset| *offset > 0)
     });
     let there: usize = there.expect("a part");
     assert!(there <= 200_000, "{there}");
@@ -63,7 +81,10 @@ fn an_upload_goes_on_where_it_broke_off() {
     assert_eq!(code, 400, "{said}");
     assert!(said.contains("is not that of"), "{said}");
     let (code, headers) = service.ask(Some(&service.token), &["--head"], &other);
-    assert!(code == 404 && headers.contains("upload-offset: 0"), "{headers}");
+    assert!(
+        code == 404 && headers.contains("upload-offset: 0"),
+        "{headers}"
+    );
     for wrong in ["/v1/files/sha256:00", "/v1/files/..%2f..%2fx"] {
         assert_eq!(put(0, None, wrong).0, 400, "{wrong}");
     }
@@ -87,7 +108,12 @@ fn packs_hold_what_their_entries_are_named_by() {
         let file = service.data.path().join("pack");
         fs_err::write(&file, tar.into_inner().expect("an archive")).expect("a file");
         let upload = format!("@{}", file.display());
-        let arguments = ["--data-binary", &upload, "--header", "content-type: application/x-tar"];
+        let arguments = [
+            "--data-binary",
+            &upload,
+            "--header",
+            "content-type: application/x-tar",
+        ];
         service.ask(Some(&service.token), &arguments, "/v1/files")
     };
     let (one, two) = (Digest::of("one"), Digest::of("two"));
@@ -105,8 +131,16 @@ fn packs_hold_what_their_entries_are_named_by() {
     }
     let large = vec![0; 300 << 10];
     assert_eq!(pack(&[(&Digest::of(&large).hex(), &large)]).0, 413);
-    let garbage = ["--data-binary", "garbage", "--header", "content-type: application/x-tar"];
-    assert_eq!(service.ask(Some(&service.token), &garbage, "/v1/files").0, 400);
+    let garbage = [
+        "--data-binary",
+        "garbage",
+        "--header",
+        "content-type: application/x-tar",
+    ];
+    assert_eq!(
+        service.ask(Some(&service.token), &garbage, "/v1/files").0,
+        400
+    );
     // Another project does not have them, nor learns that this one does.
     let place = service.place("");
     let other = place.says(&["token", "add", "x", "--project", "other"]);
