@@ -1,12 +1,17 @@
 //! What a project may ask for. A plan is data of somebody else: it names no file outside of its own context, no server
 //! but those that the project may use, and nothing that would run on this machine, unless its people are trusted.
 
+mod locks;
+mod servers;
+
 use std::path::{Component, Path};
 
 use imagespec_build_api::Wanted;
 use imagespec_core::context::ContextFiles;
 use imagespec_core::error::BuildError;
-use imagespec_core::plan::{Base, BuildPlan, ContextEntry, PackageIndex, RequirementsKind, Step};
+use imagespec_core::plan::{
+    Base, BuildPlan, ContextEntry, PackageIndex, Requirements, RequirementsKind, Step,
+};
 use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 
 use crate::settings::Limits;
@@ -63,15 +68,7 @@ pub(crate) fn request(wanted: &Wanted, limits: &Limits) -> Result<(), BuildError
             for package in packages {
                 requirement(package).map_err(|error| error.field("packages"))?;
             }
-            let kind = requirements.as_ref().map(|file| file.kind);
-            if kind.is_none_or(|kind| kind == RequirementsKind::RequirementsTxt) {
-                return Ok(());
-            }
-            let message = "the service takes no lock files or projects of people whom it does not trust, as those name servers";
-            Err(BuildError::input(message)
-                .field("requirements")
-                .hint("a requirements.txt of the same is taken: `uv export --no-emit-project --format requirements-txt`")
-                .hint(TRUST))
+            python_files(&wanted.plan, requirements.as_ref())
         }
         _ => Ok(()),
     })
@@ -86,19 +83,54 @@ pub(crate) fn files(
     if limits.trusted {
         return Ok(());
     }
-    let named = plan.steps.iter().filter_map(|step| match step {
-        Step::PythonPackages { requirements, .. } => requirements.as_ref(),
-        _ => None,
-    });
-    for file in named {
-        let content = files.read(&file.path).map_err(|error| {
-            let message = format!("cannot read `{}` of the build context", file.path);
+    let read = |path: &str| {
+        let content = files.read(path).map_err(|error| {
+            let message = format!("cannot read `{path}` of the build context");
             BuildError::input(message).caused_by(&error)
         })?;
-        let text = String::from_utf8_lossy(&content);
-        lines(&text).map_err(|error| error.field("requirements"))?;
+        Ok::<_, BuildError>(String::from_utf8_lossy(&content).into_owned())
+    };
+    for step in &plan.steps {
+        let Step::PythonPackages {
+            requirements: Some(file),
+            ..
+        } = step
+        else {
+            continue;
+        };
+        let text = read(&file.path)?;
+        let vetted = match file.kind {
+            RequirementsKind::RequirementsTxt => lines(&text),
+            RequirementsKind::UvLock => locks::uv(&text, limits),
+            RequirementsKind::PoetryLock => locks::poetry(&text, limits),
+            RequirementsKind::Pyproject => locks::project(&text),
+        };
+        let beside = || match &file.pyproject {
+            Some(path) => locks::project(&read(path)?),
+            None => Ok(()),
+        };
+        vetted
+            .and_then(|()| beside())
+            .map_err(|error| error.field("requirements"))?;
     }
     Ok(())
+}
+
+/// Refuses files beside those that a step names: programs look for settings there.
+fn python_files(plan: &BuildPlan, named: Option<&Requirements>) -> Result<(), BuildError> {
+    let is_named = |path: &String| {
+        named.is_some_and(|named| *path == named.path || Some(path) == named.pyproject.as_ref())
+    };
+    let mut python = plan.files.keys().filter(|path| path.starts_with("python/"));
+    match python.find(|path| !is_named(path)) {
+        Some(path) => {
+            let message = format!(
+                "the service takes no files beside `requirements` from people whom it does not trust: `{path}`"
+            );
+            Err(BuildError::input(message).field("requirements").hint(TRUST))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Refuses lines of a requirements file that are no plain requirements.

@@ -9,7 +9,9 @@ use imagespec_core::builder::BuiltImage;
 use imagespec_core::context::{BuildSettings, ContextFiles, Output};
 use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::event::{BuildEvent, Event, EventSink};
-use imagespec_core::execute::{Below, Job, OnUnknown, Options, Outcome as Built, execute};
+use imagespec_core::execute::{
+    Below, Candidate, Job, OnUnknown, Options, Outcome as Built, execute,
+};
 use imagespec_core::login::IndexLogins;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +28,6 @@ const RENEWAL: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(1);
 /// How many events are kept at once.
 const BATCH: usize = 256;
-/// How long events wait for others, so that one transaction keeps them all.
-const GATHER: Duration = Duration::from_millis(20);
 /// How often a step may tell how far it is, in milliseconds.
 const PROGRESS: i64 = 1000;
 
@@ -152,13 +152,10 @@ async fn make(
         return Err(BuildError::failed(message)
             .hint("it may take more memory than there is; the log of the service says more"));
     }
-    let image = &taken.wanted.image;
+    sink.begin(&service.builders(&taken.project).builder, &taken.wanted);
     if taken.attempts > 1 {
         let message = "the worker was lost, and another begins again".to_owned();
-        sink.emit(Event {
-            image: image.clone(),
-            event: BuildEvent::Notice { message },
-        });
+        sink.keep(BuildEvent::Notice { message });
     }
     let limits = service.settings.limits(&taken.project);
     let files = OfPlan {
@@ -243,11 +240,27 @@ struct Sink {
     progress: Mutex<HashMap<String, i64>>,
 }
 
+impl Sink {
+    /// Tells at once that a worker has the build; the pipeline says so when it knows that there is something to do.
+    fn begin(&self, builder: &Candidate, wanted: &Wanted) {
+        self.keep(BuildEvent::Started {
+            builder: builder.name.to_owned(),
+            reference: wanted.destination.reference(),
+        });
+    }
+
+    fn keep(&self, event: BuildEvent) {
+        // Nobody keeps them any more where the build is another's.
+        let _ = self.events.send((now(), event));
+    }
+}
+
 impl EventSink for Sink {
     fn emit(&self, event: Event) {
         let at = now();
         let mut event = event.event;
         match &event {
+            BuildEvent::Started { .. } => return,
             BuildEvent::StepProgress { step, done, total } if Some(*done) != *total => {
                 let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
                 let last = progress.entry(step.clone()).or_default();
@@ -274,8 +287,7 @@ impl EventSink for Sink {
             }
             _ => {}
         }
-        // Nobody keeps them any more where the build is another's.
-        let _ = self.events.send((at, event));
+        self.keep(event);
     }
 }
 
@@ -316,8 +328,7 @@ async fn tell(
         }
         last += i64::try_from(batch.len()).unwrap_or(i64::MAX);
         batch.clear();
+        // What happens while these are kept shares the next transaction.
         service.happened(id);
-        // The first is told at once; those that follow closely share a transaction.
-        tokio::time::sleep(GATHER).await;
     }
 }

@@ -5,6 +5,7 @@ mod browser;
 mod fixture;
 mod fuzz;
 mod kills;
+mod load;
 mod page;
 mod postgres;
 mod uploads;
@@ -72,6 +73,34 @@ fn a_service_builds_what_native_builds_and_is_sent_what_it_lacks() {
     let native = place.builds(&["--builder", "native", "--registry", &other]);
     let digest = native["digest"].as_str().expect("a digest");
     assert!(second.trim().ends_with(digest), "{second} {digest}");
+}
+
+#[test]
+fn a_locked_project_is_built_for_people_who_are_not_trusted() {
+    let Some(service) = Service::start(Trust::Strangers) else {
+        return;
+    };
+    let place = service
+        .place("[images.say-hello-image]\nbuilder = \"union\"\nrequirements = \"uv.lock\"\n");
+    place.write(
+        "pyproject.toml",
+        "[project]\nname = \"hello\"\nversion = \"1\"\nrequires-python = \">=3.9\"\ndependencies = [\"six==1.16.0\", \"idna==3.10\"]\n",
+    );
+    let locked = Command::new("uv")
+        .args(["lock", "--quiet", "--directory"])
+        .arg(place.path("project"))
+        .status();
+    assert!(locked.expect("uv").success());
+    let built = place.builds(&["--registry", &service.registry()]);
+    assert_eq!(
+        (&built["builder"], &built["built"]),
+        (&"union".into(), &true.into())
+    );
+    let made = built["layers"].to_string();
+    assert!(
+        made.contains("six 1.16.0") && made.contains("idna 3.10"),
+        "{made}"
+    );
 }
 
 #[test]

@@ -200,6 +200,26 @@ fn strangers_run_nothing_and_reach_nothing_of_the_service() {
         assert_eq!(code, Some(2), "{fields} {files}: {said}");
         assert!(said.contains(field), "{fields} {files}: {said}");
     }
+    for (name, files) in [
+        (
+            "uv.lock",
+            "version = 1\n[[package]]\nname = \"a\"\nversion = \"1\"\nsource = { registry = \"http://localhost/simple\" }\n",
+        ),
+        (
+            "pyproject.toml",
+            "[project]\nname = \"x\"\nversion = \"1\"\ndependencies = [\"a @ file:///srv/a\"]\n",
+        ),
+    ] {
+        let place = service.place(&format!("[images.app]\nrequirements = \"p/{name}\"\n"));
+        place.write(
+            "p/pyproject.toml",
+            "[project]\nname = \"x\"\nversion = \"1\"\n",
+        );
+        place.write(&format!("p/{name}"), files);
+        let (code, said) = place.fails(&["build", "--builder", "union", "--registry", &registry]);
+        assert_eq!(code, Some(2), "{name}: {said}");
+        assert!(said.contains("does not trust"), "{name}: {said}");
+    }
     // What has no wheel would be built, and run what it likes.
     let place = service.place("[images.app]\npackages = [\"docopt==0.6.2\"]\n");
     let (code, said) = place.fails(&["build", "--builder", "union", "--registry", &registry]);
