@@ -1,20 +1,32 @@
 //! Files of build contexts, by the digest of their content. Every project has its own: whether another has the same
 //! file is nobody's business.
+//!
+//! They are in a folder. Services that share none have them in an object store, and what they need of it in a folder of
+//! their own.
 
+mod bucket;
+
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use fs_err::File;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use imagespec_build_api::{PACK, PACKED};
 use imagespec_core::context::ContextFiles;
 use imagespec_core::digest::Digest;
+use imagespec_core::error::BuildError;
+use imagespec_core::host::Host;
 use imagespec_core::plan::{BuildPlan, ContextEntry};
 use tempfile::NamedTempFile;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
+use bucket::Bucket;
+
+/// How many files are on their way to or from an object store at once.
+const AT_ONCE: usize = 16;
 /// The folders of what is whole, and of what was broken off.
 const WHOLE: &str = "files";
 const PARTIAL: &str = "partial";
@@ -25,6 +37,9 @@ const COMING: &str = "coming";
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     root: PathBuf,
+    bucket: Option<Bucket>,
+    /// How long a file stays that nobody asks about.
+    keep: Duration,
 }
 
 /// Why a file was not taken.
@@ -47,12 +62,23 @@ impl From<io::Error> for Refused {
 }
 
 impl Files {
-    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+    /// The files in a folder, and in the object store of a URL if there is one.
+    pub(crate) fn open(
+        root: &Path,
+        bucket: Option<&str>,
+        keep: Duration,
+        host: &Host,
+    ) -> Result<Self, BuildError> {
         for folder in [WHOLE, PARTIAL, COMING] {
-            fs_err::create_dir_all(root.join(folder))?;
+            fs_err::create_dir_all(root.join(folder)).map_err(|error| {
+                let message = format!("cannot keep anything in the folder: `{}`", root.display());
+                BuildError::unwritten(message, "data", &error)
+            })?;
         }
         Ok(Self {
             root: root.to_owned(),
+            bucket: bucket.map(|url| Bucket::open(url, host)).transpose()?,
+            keep,
         })
     }
 
@@ -66,17 +92,122 @@ impl Files {
         self.root.join(PARTIAL).join(project).join(digest.hex())
     }
 
-    /// Whether a file is there. It stays for some time, then: whoever asks is about to use it.
-    pub(crate) fn has(&self, project: &str, digest: &Digest) -> bool {
+    /// Those of some files that are not there. The others stay for some time: whoever asks is about to use them.
+    pub(crate) async fn missing(
+        &self,
+        project: &str,
+        files: Vec<Digest>,
+    ) -> Result<Vec<Digest>, BuildError> {
+        let folder = self.clone();
+        let named = project.to_owned();
+        let missing = tokio::task::spawn_blocking(move || {
+            let mut files = files;
+            files.retain(|digest| !folder.has(&named, digest));
+            files
+        });
+        let missing = missing.await.map_err(|error| lost(&error))?;
+        let Some(bucket) = &self.bucket else {
+            return Ok(missing);
+        };
+        // What is older could be removed before it is used, and comes again.
+        let newer = before(self.keep / 2);
+        let asked = stream::iter(missing.into_iter().map(|digest| async move {
+            let has = bucket.has(&name(project, &digest), newer).await;
+            has.map(|has| (!has).then_some(digest))
+        }));
+        let found: Vec<_> = asked
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+            .map_err(|error| lost(&error))?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Whether a file is in the folder.
+    fn has(&self, project: &str, digest: &Digest) -> bool {
         let Ok(file) = File::options()
             .append(true)
             .open(self.whole(project, digest))
         else {
             return false;
         };
+        if self.bucket.is_some() {
+            // It was in the store when it came here, and stays there for as long again.
+            let modified = file.metadata().and_then(|metadata| metadata.modified());
+            return modified.is_ok_and(|modified| modified > before(self.keep / 2));
+        }
         // One that cannot be marked is as old as it was.
         let _ = file.file().set_modified(SystemTime::now());
         true
+    }
+
+    /// Gives files that came here to the other services.
+    async fn share(&self, project: &str, digests: Vec<Digest>) -> Result<(), Refused> {
+        let Some(bucket) = &self.bucket else {
+            return Ok(());
+        };
+        let puts = stream::iter(digests.into_iter().map(|digest| async move {
+            let file = self.whole(project, &digest);
+            bucket.put(&name(project, &digest), &file).await
+        }));
+        puts.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        Ok(())
+    }
+
+    /// Brings the files of a plan here that are in the object store.
+    pub(crate) async fn bring(&self, project: &str, plan: &BuildPlan) -> Result<(), BuildError> {
+        let Some(bucket) = &self.bucket else {
+            return Ok(());
+        };
+        let files = plan.files.values().filter_map(|entry| match entry {
+            ContextEntry::File { digest, .. } => Some(*digest),
+            _ => None,
+        });
+        let files: BTreeSet<_> = files
+            .filter(|digest| !self.whole(project, digest).is_file())
+            .collect();
+        let brought = stream::iter(files.into_iter().map(|digest| async move {
+            let name = name(project, &digest);
+            let content = bucket.get(&name).await.map_err(|error| lost(&error))?;
+            let taken = self.receive(project, &digest, content.map_err(io::Error::other));
+            taken.await.map_err(|refused| match refused {
+                Refused::Io(error) => lost(&error),
+                _ => BuildError::failed(format!("the object store has another content: `{name}`")),
+            })
+        }));
+        brought.buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Takes a whole file that a stream has.
+    async fn receive<E>(
+        &self,
+        project: &str,
+        digest: &Digest,
+        content: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    ) -> Result<(), Refused> {
+        let mut file = self.coming()?;
+        fill(&mut file, content, u64::MAX).await?;
+        self.verify(project, digest, file).await
+    }
+
+    /// Keeps a file that has the content that it should.
+    async fn verify(
+        &self,
+        project: &str,
+        digest: &Digest,
+        file: NamedTempFile,
+    ) -> Result<(), Refused> {
+        let files = self.clone();
+        let (project, digest) = (project.to_owned(), *digest);
+        blocking(move || {
+            let (found, _) = Digest::of_reader(&mut File::open(file.path())?)?;
+            if found != digest {
+                let message = format!("the content is not that of `{digest}` but of `{found}`");
+                return Err(Refused::Wrong(message));
+            }
+            Ok(files.keep(&project, &digest, file)?)
+        })
+        .await
     }
 
     /// How much of a file is there that was broken off.
@@ -118,7 +249,7 @@ impl Files {
         digest: &Digest,
         offset: u64,
         limit: u64,
-        mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+        body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<(), Refused> {
         let mut file = self.coming()?;
         if offset > 0 {
@@ -138,30 +269,16 @@ impl Files {
                 return Err(Refused::Elsewhere(there));
             }
         }
-        let mut length = offset;
-        while let Some(bytes) = body.next().await {
-            let Ok(bytes) = bytes else {
+        match fill(&mut file, body, limit.saturating_sub(offset)).await {
+            Err(Refused::Wrong(message)) => {
                 self.keep_part(project, digest, file)?;
-                return Err(Refused::Wrong("the upload was broken off".to_owned()));
-            };
-            length += bytes.len() as u64;
-            if length > limit {
-                return Err(Refused::TooLarge(limit));
-            }
-            let written = file.as_file_mut().write_all(&bytes);
-            written?;
-        }
-        let files = self.clone();
-        let (project, digest) = (project.to_owned(), *digest);
-        blocking(move || {
-            let (found, _) = Digest::of_reader(&mut File::open(file.path())?)?;
-            if found != digest {
-                let message = format!("the content is not that of `{digest}` but of `{found}`");
                 return Err(Refused::Wrong(message));
             }
-            Ok(files.keep(&project, &digest, file)?)
-        })
-        .await
+            Err(Refused::TooLarge(_)) => return Err(Refused::TooLarge(limit)),
+            filled => filled?,
+        }
+        self.verify(project, digest, file).await?;
+        self.share(project, vec![*digest]).await
     }
 
     /// Takes many small files: an archive in tar's format, whose entries are named by their digests in hexadecimal.
@@ -169,19 +286,20 @@ impl Files {
         &self,
         project: &str,
         body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-    ) -> Result<usize, Refused> {
+    ) -> Result<(), Refused> {
         let broken = |_| io::Error::other("the upload was broken off");
         let body = body.map(move |bytes| bytes.map_err(broken));
         let reader = SyncIoBridge::new(StreamReader::new(body));
         let files = self.clone();
-        let project = project.to_owned();
-        blocking(move || files.unpack(&project, reader)).await
+        let named = project.to_owned();
+        let came = blocking(move || files.unpack(&named, reader)).await?;
+        self.share(project, came).await
     }
 
-    fn unpack(&self, project: &str, reader: impl Read) -> Result<usize, Refused> {
+    fn unpack(&self, project: &str, reader: impl Read) -> Result<Vec<Digest>, Refused> {
         // Names and padding come on top of the files.
         let mut archive = tar::Archive::new(reader.take(2 * PACK));
-        let mut count = 0;
+        let mut came = Vec::new();
         let unread = |error: io::Error| Refused::Wrong(format!("the pack cannot be read: {error}"));
         for entry in archive.entries().map_err(unread)? {
             let mut entry = entry.map_err(unread)?;
@@ -201,39 +319,48 @@ impl Files {
             let mut file = self.coming()?;
             file.write_all(&content)?;
             self.keep(project, &digest, file)?;
-            count += 1;
+            came.push(digest);
         }
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(unread)?;
-        if count == 0 {
+        if came.is_empty() {
             return Err(Refused::Wrong("the pack holds no files".to_owned()));
         }
-        Ok(count)
+        Ok(came)
     }
 
-    /// The files of a plan that are not there, and what all of them have of bytes.
-    pub(crate) fn lacking(&self, project: &str, plan: &BuildPlan) -> (Vec<Digest>, u64) {
-        let mut lacking = Vec::new();
-        let mut bytes = 0;
+    /// The files of a plan, and what all of them have of bytes.
+    pub(crate) fn of(plan: &BuildPlan) -> (Vec<Digest>, u64) {
+        let mut files = BTreeSet::new();
+        let mut bytes = 0_u64;
         for entry in plan.files.values() {
             if let ContextEntry::File { digest, size, .. } = entry {
-                bytes += size;
-                if !self.has(project, digest) {
-                    lacking.push(*digest);
-                }
+                bytes = bytes.saturating_add(*size);
+                files.insert(*digest);
             }
         }
-        (lacking, bytes)
+        (files.into_iter().collect(), bytes)
     }
 
     /// Removes what nobody has asked about for some time.
-    pub(crate) fn collect(&self, unused: Duration) -> io::Result<u64> {
-        let Some(limit) = SystemTime::now().checked_sub(unused) else {
-            return Ok(0);
-        };
+    pub(crate) async fn collect(&self) -> Result<(), BuildError> {
+        let limit = before(self.keep);
+        let files = self.clone();
+        let collected = tokio::task::spawn_blocking(move || files.collect_here(limit)).await;
+        collected
+            .map_err(io::Error::other)
+            .and_then(|collected| collected)
+            .map_err(|error| lost(&error))?;
+        if let Some(bucket) = &self.bucket {
+            let collected = bucket.collect(WHOLE, limit).await;
+            collected.map_err(|error| lost(&error))?;
+        }
+        Ok(())
+    }
+
+    fn collect_here(&self, limit: SystemTime) -> io::Result<()> {
         let mut open: Vec<_> = [WHOLE, PARTIAL, COMING]
             .map(|name| self.root.join(name))
             .into();
-        let mut count = 0;
         while let Some(folder) = open.pop() {
             for entry in fs_err::read_dir(folder)? {
                 let entry = entry?;
@@ -242,12 +369,45 @@ impl Files {
                     open.push(entry.path());
                 } else if metadata.modified()? < limit {
                     fs_err::remove_file(entry.path())?;
-                    count += 1;
                 }
             }
         }
-        Ok(count)
+        Ok(())
     }
+}
+
+/// Where an object store has a file.
+fn name(project: &str, digest: &Digest) -> String {
+    format!("{WHOLE}/{project}/{}", digest.hex())
+}
+
+/// So long ago.
+fn before(time: Duration) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn lost(error: &(dyn std::error::Error + 'static)) -> BuildError {
+    BuildError::unavailable("the build service cannot reach files of build contexts")
+        .caused_by(error)
+}
+
+/// Writes what a stream has to the end of a file: at most so many bytes.
+async fn fill<E>(
+    file: &mut NamedTempFile,
+    mut content: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    limit: u64,
+) -> Result<(), Refused> {
+    let mut length = 0;
+    while let Some(bytes) = content.next().await {
+        let bytes = bytes.map_err(|_| Refused::Wrong("the upload was broken off".to_owned()))?;
+        length += bytes.len() as u64;
+        if length > limit {
+            return Err(Refused::TooLarge(limit));
+        }
+        file.as_file_mut().write_all(&bytes)?;
+    }
+    Ok(())
 }
 
 /// The same temporary file, where another took its place.

@@ -136,7 +136,8 @@ impl Serving {
             BuildError::unwritten(message, "data", &error)
         };
         fs_err::create_dir_all(&data).map_err(unwritten)?;
-        let files = Files::open(&data).map_err(unwritten)?;
+        let keep = Duration::from_secs(u64::from(settings.keep_files) * 86_400);
+        let files = Files::open(&data, settings.files.as_deref(), keep, host)?;
         let own = || format!("sqlite://{}?mode=rwc", data.join("builds.db").display());
         let url = settings.database.clone().unwrap_or_else(own);
         let lock = locked(&data, Database::is_shared(&url))?;
@@ -230,17 +231,10 @@ fn locked(data: &Path, is_shared: bool) -> Result<fs_err::File, BuildError> {
 /// Removes what nobody needs any more, now and then.
 async fn collect(service: Arc<Service>) {
     loop {
-        let Settings {
-            keep_builds,
-            keep_files,
-            ..
-        } = service.settings;
-        let before = now() - i64::from(keep_builds) * DAY;
+        let before = now() - i64::from(service.settings.keep_builds) * DAY;
         // What stays goes the next time.
         let _ = builds::forget(&service.database, before).await;
-        let files = service.files.clone();
-        let unused = Duration::from_secs(u64::from(keep_files) * 86_400);
-        let _ = tokio::task::spawn_blocking(move || files.collect(unused)).await;
+        let _ = service.files.collect().await;
         tokio::time::sleep(COLLECTION).await;
     }
 }

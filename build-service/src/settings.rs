@@ -18,6 +18,8 @@ pub struct Settings {
     pub database: Option<String>,
     /// The folder of what it keeps.
     pub data: Option<PathBuf>,
+    /// URL of an object store with the files of build contexts, for services that share no folder: `s3://bucket/path`.
+    pub files: Option<String>,
     /// The builder that does the work.
     pub builder: String,
     /// Options of that builder.
@@ -40,6 +42,7 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8484)),
             database: None,
             data: None,
+            files: None,
             builder: "native".to_owned(),
             options: Map::new(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),

@@ -163,6 +163,7 @@ async fn make(
         project: taken.project.clone(),
         plan: taken.wanted.plan.clone(),
     };
+    files.files.bring(&files.project, &files.plan).await?;
     tokio::task::block_in_place(|| vet::files(&taken.wanted.plan, &files, limits))?;
     let files = Arc::new(files);
     match pipeline(
@@ -227,7 +228,9 @@ pub(crate) async fn pipeline(
     };
     let mut results = execute(&[job], options, sink, cancel).await;
     let none = || Err(BuildError::failed("nothing was built"));
-    results.pop().unwrap_or_else(none)
+    let result = results.pop().unwrap_or_else(none);
+    // Which image it is about is said by whoever asked for it.
+    result.map_err(BuildError::without_context)
 }
 
 /// Where a build's events go: to whoever keeps them, with limits.

@@ -294,12 +294,18 @@ pub(crate) struct ServeArgs {
     /// URL of the database; without one, the service has one of its own in its folder
     #[arg(long, value_name = "URL")]
     pub(crate) database: Option<String>,
+    /// URL of an object store for files of contexts, where services share no folder
+    #[arg(long, value_name = "URL")]
+    pub(crate) files: Option<String>,
     /// Folder of what the service keeps
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Who builds [default: native]
     #[arg(long, value_name = "NAME")]
     pub(crate) builder: Option<String>,
+    /// An option of the builder
+    #[arg(long = "option", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) options: Vec<(String, String)>,
     /// How many builds are done at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) workers: Option<u16>,

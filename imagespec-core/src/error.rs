@@ -181,6 +181,21 @@ impl BuildError {
     }
 }
 
+impl BuildError {
+    /// Takes a [`BuildError::context`] back: what it was put around.
+    #[must_use]
+    pub fn without_context(self) -> Self {
+        match self.source {
+            Some(cause) => Self {
+                message: cause.message,
+                source: cause.source,
+                ..self
+            },
+            None => self,
+        }
+    }
+}
+
 /// What helps where a disk is full.
 const FULL_DISK: &str = "free some space on that disk; of the caches: `imagespec cache prune`";
 

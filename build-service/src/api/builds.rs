@@ -16,7 +16,7 @@ use imagespec_core::event::BuildEvent;
 
 use super::{Caller, Refusal, events};
 use crate::service::Service;
-use crate::{builds, vet};
+use crate::{builds, files, vet};
 
 /// Asks for a build
 ///
@@ -42,8 +42,7 @@ pub(super) async fn submit(
     let Json(wanted) = wanted?;
     let limits = service.settings.limits(&caller.project);
     vet::request(&wanted, limits)?;
-    let (lacking, bytes) =
-        tokio::task::block_in_place(|| service.files.lacking(&caller.project, &wanted.plan));
+    let (files, bytes) = files::Files::of(&wanted.plan);
     if bytes > limits.context_bytes {
         let message = format!(
             "the build context has {bytes} bytes, and the project's may have {}",
@@ -53,6 +52,7 @@ pub(super) async fn submit(
             .hint("`.dockerignore` or `.imagespecignore` leaves out what the image does not need");
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error));
     }
+    let lacking = service.files.missing(&caller.project, files).await?;
     if !lacking.is_empty() {
         let lacking = Json(Files { files: lacking });
         return Ok((StatusCode::CONFLICT, lacking).into_response());

@@ -34,13 +34,12 @@ pub(super) async fn missing(
     files: Result<Json<Files>, JsonRejection>,
 ) -> Result<Json<Files>, Refusal> {
     caller.needs(Scope::Build)?;
-    let Json(Files { mut files }) = files?;
+    let Json(Files { files }) = files?;
     if files.len() > ASKED {
         let message = format!("at most {ASKED} files may be asked about at once");
         return Err(BuildError::input(message).into());
     }
-    let project = &caller.project;
-    tokio::task::block_in_place(|| files.retain(|digest| !service.files.has(project, digest)));
+    let files = service.files.missing(&caller.project, files).await?;
     Ok(Json(Files { files }))
 }
 
@@ -65,7 +64,7 @@ pub(super) async fn pack(
     caller.needs(Scope::Build)?;
     let body = body.into_data_stream();
     let taken = service.files.take_pack(&caller.project, body).await;
-    taken.map(|_| StatusCode::NO_CONTENT).map_err(refusal)
+    taken.map(|()| StatusCode::NO_CONTENT).map_err(refusal)
 }
 
 /// Whether a file is there
@@ -88,7 +87,8 @@ pub(super) async fn offset(
 ) -> Result<Response, Refusal> {
     caller.needs(Scope::Build)?;
     let digest = parsed(&digest)?;
-    if service.files.has(&caller.project, &digest) {
+    let missing = service.files.missing(&caller.project, vec![digest]).await?;
+    if missing.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let offset = service.files.offset(&caller.project, &digest);

@@ -3,6 +3,7 @@
 use imagespec_build_service::{Serving, Settings};
 use imagespec_core::error::BuildError;
 use imagespec_core::registry::Registry;
+use serde_json::Value;
 
 use super::Context;
 use crate::args::ServeArgs;
@@ -43,11 +44,15 @@ fn settings(cx: &Context, args: ServeArgs) -> Result<Settings, BuildError> {
     if let Some(builder) = args.builder {
         settings.builder = builder;
     }
+    let given = args.options.into_iter();
+    let given = given.map(|(key, value)| (key, Value::String(value)));
+    settings.options.extend(given);
     if let Some(workers) = args.workers {
         settings.workers = workers.into();
     }
     let variable = cx.variable(env::DATABASE).map(str::to_owned);
     settings.database = args.database.or(variable).or(settings.database);
+    settings.files = args.files.or(settings.files);
     let data = args.data.or(settings.data);
     settings.data = data.map(|folder| cx.folder.join(folder));
     settings.defaults.registries.extend(args.registries);

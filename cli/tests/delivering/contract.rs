@@ -10,6 +10,7 @@ use crate::daemon::Daemon;
 use crate::docker::HOST;
 use crate::engine::{Engine, Release, with_every_engine};
 use crate::place::Place;
+use crate::service::fixture::Service;
 
 /// Writes the files of a case.
 pub(crate) fn fill(place: &Place, case: &Case) {
@@ -88,8 +89,17 @@ fn in_cluster(place: &mut Place, engine: &Engine, cluster: &Cluster, options: &[
     for option in options {
         arguments.extend(["--option", option]);
     }
-    let built = place.builds(&arguments);
-    assert_eq!(built["builder"], "kaniko");
+    pulled(place, engine, &arguments)
+}
+
+/// Builds and pushes an image, and asks it in an engine that pulls it.
+fn pulled(place: &Place, engine: &Engine, arguments: &[&str]) -> Value {
+    let built = place.builds(arguments);
+    assert!(
+        arguments
+            .iter()
+            .any(|argument| built["builder"] == *argument)
+    );
     let name = built["reference"].as_str().expect("a name");
     let pulled = engine.client().args(["pull", "--quiet", name]).output();
     let pulled = pulled.expect("docker");
@@ -126,6 +136,15 @@ fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it(engine: &
         builders.push(("default", [network, &["--option", at]].concat()));
     }
     let cluster = is_oldest.then(Cluster::shared).flatten();
+    let address = engine.address();
+    let variables = [("DOCKER_HOST", &*address)];
+    let service = is_oldest.then(|| {
+        Service::with_builder(
+            &["--builder", "default", "--option", "network=host"],
+            &variables,
+        )
+    });
+    let service = service.flatten();
     let mut wrong = Vec::new();
     for case in CORPUS {
         let mut place = place(engine, case);
@@ -146,6 +165,14 @@ fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it(engine: &
                 all.push(in_cluster(&mut place, engine, cluster, &options));
                 names.push(("kaniko", vec!["executor=native"]));
             }
+        }
+        if let Some(service) = service.as_ref().filter(|_| OFTEN.contains(&case.name)) {
+            place.set("IMAGESPEC_ENDPOINT", &format!("http://{}", service.address));
+            place.set("IMAGESPEC_TOKEN", &service.token);
+            let registry = service.registry();
+            let arguments = ["--force", "--builder", "union", "--registry", &registry];
+            all.push(pulled(&place, engine, &arguments));
+            names.push(("union", vec!["default"]));
         }
         for (image, (builder, options)) in all.iter().zip(&names) {
             for nothing in ["lent", "tools", "audit"] {

@@ -42,6 +42,14 @@ impl Place {
         place
     }
 
+    /// Another empty project with the same cache and variables.
+    pub(crate) fn again(&self) -> Self {
+        let mut place = Self::new("");
+        place.cache.clone_from(&self.cache);
+        place.variables.clone_from(&self.variables);
+        place
+    }
+
     pub(crate) fn cache(&self) -> &Path {
         &self.cache
     }

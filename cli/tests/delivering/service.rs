@@ -2,7 +2,8 @@
 
 mod access;
 mod browser;
-mod fixture;
+mod bucket;
+pub(crate) mod fixture;
 mod fuzz;
 mod kills;
 mod load;

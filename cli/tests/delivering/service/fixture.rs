@@ -21,15 +21,17 @@ pub(super) enum Trust {
 }
 
 /// A service, its registry, and its first token.
-pub(super) struct Service {
+pub(crate) struct Service {
     process: Option<Running>,
     place: Place,
     pub(super) data: Arc<TempDir>,
     pub(super) served: Arc<Served>,
     trust: Trust,
     database: Option<String>,
-    pub(super) address: String,
-    pub(super) token: String,
+    files: Option<String>,
+    builder: &'static [&'static str],
+    pub(crate) address: String,
+    pub(crate) token: String,
 }
 
 impl Service {
@@ -48,6 +50,8 @@ impl Service {
             served: Arc::new(Served::new(&[])),
             trust,
             database,
+            files: None,
+            builder: &[],
             address: free(),
             token: String::new(),
         };
@@ -55,20 +59,63 @@ impl Service {
         Some(service)
     }
 
+    /// One whose files are in an object store, which variables say how to ask.
+    pub(super) fn with_files(
+        trust: Trust,
+        database: String,
+        files: &str,
+        variables: &[(&str, String)],
+    ) -> Option<Self> {
+        let mut service = Self::with_database(trust, Some(database))?;
+        service.files = Some(files.to_owned());
+        for (name, value) in variables {
+            service.place.set(name, value);
+        }
+        service.run();
+        Some(service)
+    }
+
+    /// One whose workers are another builder, which flags and variables tell of.
+    pub(crate) fn with_builder(
+        builder: &'static [&'static str],
+        variables: &[(&str, &str)],
+    ) -> Option<Self> {
+        let mut service = Self::start(Trust::Trusted)?;
+        service.builder = builder;
+        for (name, value) in variables {
+            service.place.set(name, value);
+        }
+        service.run();
+        Some(service)
+    }
+
+    /// Another one that shares database and object store with this one, and has a folder of its own.
+    pub(super) fn elsewhere(&self) -> Self {
+        let mut other = self.sibling(Arc::new(tempfile::tempdir().expect("a folder")));
+        other.run();
+        other
+    }
+
     /// Another one that shares database and folder with this one.
     pub(super) fn beside(&self) -> Self {
-        let mut other = Self {
+        let mut other = self.sibling(Arc::clone(&self.data));
+        other.run();
+        other
+    }
+
+    fn sibling(&self, data: Arc<TempDir>) -> Self {
+        Self {
             process: None,
-            place: Place::new(""),
-            data: Arc::clone(&self.data),
+            place: self.place.again(),
+            data,
             served: Arc::clone(&self.served),
             trust: self.trust,
             database: self.database.clone(),
+            files: self.files.clone(),
+            builder: self.builder,
             address: free(),
             token: self.token.clone(),
-        };
-        other.run();
-        other
+        }
     }
 
     /// Starts it, and returns the token that it tells of the first time.
@@ -77,12 +124,16 @@ impl Service {
         let data = self.data.path().to_str().expect("a path").to_owned();
         let registry = self.registry();
         let mut arguments = vec!["serve", "--data", &data, "--listen", &self.address];
+        arguments.extend(self.builder);
         match self.trust {
             Trust::Trusted => arguments.push("--trusted"),
             Trust::Strangers => arguments.extend(["--registry", &registry]),
         }
         if let Some(database) = &self.database {
             arguments.extend(["--database", database]);
+        }
+        if let Some(files) = &self.files {
+            arguments.extend(["--files", files]);
         }
         let mut child = self
             .place
@@ -114,7 +165,7 @@ impl Service {
     }
 
     /// Where images go.
-    pub(super) fn registry(&self) -> String {
+    pub(crate) fn registry(&self) -> String {
         format!("{}/team", self.served.address)
     }
 

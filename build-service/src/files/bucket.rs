@@ -1,0 +1,135 @@
+//! Files in an object store, for services that share no folder: S3 and what speaks like it, Google's, Azure's.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
+use imagespec_core::error::BuildError;
+use imagespec_core::host::Host;
+use imagespec_http::Client;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::buffered::BufWriter;
+use object_store::client::{HttpClient, HttpConnector};
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::path::Path;
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme};
+use tokio::io::AsyncWriteExt as _;
+use url::Url;
+
+/// The store of a URL, and the path in it.
+#[derive(Debug, Clone)]
+pub(super) struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+/// Speaks to object stores as to everything else: over the system's trust store and proxies.
+#[derive(Debug)]
+struct Connector(reqwest::Client);
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.0.clone()))
+    }
+}
+
+impl Bucket {
+    /// The store of a URL: `s3://bucket/path`. Who asks, and where, is in the variables that others use, too.
+    pub(super) fn open(url: &str, host: &Host) -> Result<Self, BuildError> {
+        let wrong = |error: &(dyn std::error::Error + 'static)| {
+            BuildError::input(format!("cannot use the object store: `{url}`"))
+                .field("files")
+                .caused_by(error)
+                .hint("expected a URL such as `s3://bucket/path`, `gs://bucket/path` or `az://container/path`")
+        };
+        let parsed: Url = url
+            .parse()
+            .map_err(|error: url::ParseError| wrong(&error))?;
+        let (scheme, path) = ObjectStoreScheme::parse(&parsed).map_err(|error| wrong(&error))?;
+        let client = Client::new(host).map_err(|error| wrong(&error))?;
+        let connector = Connector(client.inner().clone());
+        let variables = |start: &'static str| {
+            let all = host.variables.iter();
+            all.filter(move |(name, _)| name.starts_with(start))
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+        };
+        macro_rules! built {
+            ($builder:ident, $start:literal) => {{
+                let mut builder = $builder::new().with_url(url).with_http_connector(connector);
+                for (name, value) in variables($start) {
+                    // Variables that mean something to others are of no concern.
+                    if let Ok(key) = name.parse() {
+                        builder = builder.with_config(key, value);
+                    }
+                }
+                let store = builder.build().map_err(|error| wrong(&error))?;
+                Arc::new(store) as Arc<dyn ObjectStore>
+            }};
+        }
+        let store = match scheme {
+            ObjectStoreScheme::AmazonS3 => built!(AmazonS3Builder, "AWS_"),
+            ObjectStoreScheme::GoogleCloudStorage => built!(GoogleCloudStorageBuilder, "GOOGLE_"),
+            ObjectStoreScheme::MicrosoftAzure => built!(MicrosoftAzureBuilder, "AZURE_"),
+            _ => {
+                return Err(wrong(&std::io::Error::other(
+                    "it is of no kind that is known",
+                )));
+            }
+        };
+        Ok(Self {
+            store,
+            prefix: path,
+        })
+    }
+
+    fn path(&self, name: &str) -> Path {
+        let parts = self.prefix.parts();
+        parts.chain(name.split('/').map(Into::into)).collect()
+    }
+
+    /// Whether a file is there, and is going to be for some time.
+    pub(super) async fn has(&self, name: &str, newer: SystemTime) -> object_store::Result<bool> {
+        match self.store.head(&self.path(name)).await {
+            Ok(meta) => Ok(SystemTime::from(meta.last_modified) > newer),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a file there.
+    pub(super) async fn put(&self, name: &str, file: &std::path::Path) -> std::io::Result<()> {
+        let mut from = tokio::fs::File::open(file).await?;
+        let mut to = BufWriter::new(Arc::clone(&self.store), self.path(name));
+        tokio::io::copy(&mut from, &mut to).await?;
+        to.shutdown().await
+    }
+
+    /// The content of a file.
+    pub(super) async fn get(
+        &self,
+        name: &str,
+    ) -> object_store::Result<BoxStream<'static, object_store::Result<Bytes>>> {
+        Ok(self.store.get(&self.path(name)).await?.into_stream())
+    }
+
+    /// Removes files that were put there before a time.
+    pub(super) async fn collect(
+        &self,
+        folder: &str,
+        before: SystemTime,
+    ) -> object_store::Result<u64> {
+        let folder = self.path(folder);
+        let mut all = self.store.list(Some(&folder));
+        let mut count = 0;
+        while let Some(meta) = all.try_next().await? {
+            if SystemTime::from(meta.last_modified) < before {
+                self.store.delete(&meta.location).await?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+}

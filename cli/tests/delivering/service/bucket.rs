@@ -1,0 +1,137 @@
+//! Files of contexts in an object store, over S3's protocol: services that share a database and no folder.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::fixture::{Service, Trust, free};
+use super::postgres::Postgres;
+use super::slow;
+use crate::place::Running;
+
+/// A server that speaks S3's protocol.
+const SERVER: &str = "moto[server]==5.2.5";
+/// The bucket.
+const BUCKET: &str = "builds";
+
+/// A store with an empty bucket.
+struct Store {
+    _process: Running,
+    address: String,
+}
+
+impl Store {
+    fn start() -> Self {
+        let address = free();
+        let (_, port) = address.rsplit_once(':').expect("a port");
+        let process = Command::new("uvx")
+            .args([
+                "--from",
+                SERVER,
+                "moto_server",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                port,
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("uvx, which is beside uv");
+        let store = Self {
+            _process: Running(process),
+            address,
+        };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !store.ask(&["--request", "PUT"], BUCKET).0 {
+            assert!(Instant::now() < deadline, "the store does not answer");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        store
+    }
+
+    fn ask(&self, arguments: &[&str], path: &str) -> (bool, String) {
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--fail", "--max-time", "10"])
+            .args(arguments);
+        let url = format!("http://{}/{path}", self.address);
+        let output = command.arg(url).output().expect("curl");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), text)
+    }
+
+    fn variables(&self) -> [(&'static str, String); 5] {
+        [
+            ("AWS_ENDPOINT", format!("http://{}", self.address)),
+            ("AWS_ALLOW_HTTP", "true".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ]
+    }
+}
+
+#[test]
+fn services_that_share_no_folder_share_files_in_an_object_store() {
+    let Some(database) = Postgres::start() else {
+        return;
+    };
+    let store = Store::start();
+    let files = format!("s3://{BUCKET}/contexts");
+    let variables = store.variables();
+    let with = |database: &Postgres| {
+        Service::with_files(Trust::Trusted, database.url(), &files, &variables)
+    };
+    let Some(mut service) = with(&database) else {
+        return;
+    };
+    let mut other = service.elsewhere();
+    let place = service.place(&format!(
+        "{}source_root = \"src\"\nsource_copy_mode = \"all\"\n",
+        slow(3)
+    ));
+    for at in 0..10 {
+        place.write(&format!("src/{at}.txt"), &format!("{at}\n"));
+    }
+    place.write("src/large.bin", &"0123456789abcdef".repeat(3 << 16));
+    let registry = service.registry();
+    let ask = [
+        "build",
+        "--builder",
+        "union",
+        "--registry",
+        &registry,
+        "--detach",
+    ];
+    let id = place.says(&ask);
+    let (_, listed) = store.ask(&[], &format!("{BUCKET}?list-type=2"));
+    assert_eq!(
+        listed.matches("<Key>contexts/files/default/").count(),
+        11,
+        "{listed}"
+    );
+    // Whichever has it: when that one is lost, the other has only the store.
+    service.until("running");
+    service.kill();
+    std::thread::sleep(Duration::from_millis(500));
+    other.kill();
+    other.run();
+    let endpoint = format!("endpoint=http://{}", other.address);
+    let name = place.says(&["build", "--attach", &id, "--option", &endpoint]);
+    assert!(name.contains("@sha256:"), "{name}");
+    // Nor is anything sent to the other that the store has.
+    place.write("src/3.txt", "other\n");
+    let output = place.run(&[
+        "build",
+        "--builder",
+        "union",
+        "--registry",
+        &registry,
+        "--option",
+        &endpoint,
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 of 11 files, 6 bytes"), "{said}");
+    service.run();
+}
