@@ -164,14 +164,7 @@ impl Builder for Union {
         let asked = async { self.remote().await?.hello().await };
         match asked.await {
             Ok(detail) => Availability::Ready { detail },
-            Err(error) => {
-                let cause = error.source.as_ref();
-                let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-                Availability::Missing {
-                    reason: format!("{error}{cause}"),
-                    hint: error.hints.join("; "),
-                }
-            }
+            Err(error) => Availability::missing(&error),
         }
     }
 

@@ -9,7 +9,7 @@ use imagespec_core::error::BuildError;
 use imagespec_core::event::{BuildEvent, Progress};
 
 use crate::backend::ENTRY;
-use crate::remote::{Remote, Told};
+use crate::remote::{Gone, Remote, Told};
 
 /// How long a service may be away.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -43,11 +43,8 @@ pub(crate) async fn follow(
                     None => break BuildError::unavailable("the connection ended"),
                 }
             },
-            // What it refuses it refuses again.
-            Err(error) if error.kind != imagespec_core::error::ErrorKind::Unavailable => {
-                return Err(error);
-            }
-            Err(error) => error,
+            Err(Gone::Refused(error)) => return Err(error),
+            Err(Gone::Lost(error)) => error,
         };
         if heard.elapsed() > PATIENCE {
             let message = format!("the build service is away for {} s", PATIENCE.as_secs());

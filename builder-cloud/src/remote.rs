@@ -38,7 +38,7 @@ pub(crate) trait Remote: Send + Sync {
         &self,
         id: &str,
         after: i64,
-    ) -> Result<BoxStream<'static, Result<Told, BuildError>>, BuildError>;
+    ) -> Result<BoxStream<'static, Result<Told, BuildError>>, Gone>;
     /// Stops a build.
     async fn cancel(&self, id: &str) -> Result<(), BuildError>;
 }
@@ -55,6 +55,15 @@ pub(crate) enum Submitted {
     },
     /// Files are not there any more.
     Lacking,
+}
+
+/// Why nothing is told of a build.
+#[derive(Debug)]
+pub(crate) enum Gone {
+    /// The service does not want to, and will not later.
+    Refused(BuildError),
+    /// The service is away, or in trouble: it may come back.
+    Lost(BuildError),
 }
 
 /// What is told of a build.

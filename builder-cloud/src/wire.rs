@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use url::Url;
 
 use crate::options::Options;
-use crate::remote::{Open, Remote, Submitted, Told};
+use crate::remote::{Gone, Open, Remote, Submitted, Told};
 
 /// The most bytes of an answer.
 const ANSWER: u64 = 64 << 20;
@@ -285,7 +285,7 @@ impl Remote for Wire {
         &self,
         id: &str,
         after: i64,
-    ) -> Result<BoxStream<'static, Result<Told, BuildError>>, BuildError> {
+    ) -> Result<BoxStream<'static, Result<Told, BuildError>>, Gone> {
         let path = format!("v1/builds/{id}/events");
         let request = |client: &reqwest::Client| {
             let request = self.request(client, Method::GET, &path);
@@ -293,8 +293,10 @@ impl Remote for Wire {
         };
         // Whoever follows tries again.
         let response = self.client.send_once(request).await;
-        let response = response.map_err(|error| self.lost(&error))?;
-        let response = self.checked(response, None).await?;
+        let response = response.map_err(|error| Gone::Lost(self.lost(&error)))?;
+        let passing = response.status().is_server_error();
+        let gone = if passing { Gone::Lost } else { Gone::Refused };
+        let response = self.checked(response, None).await.map_err(gone)?;
         let events = SseStream::from_bytes_stream(response.bytes_stream());
         let told = events.filter_map(|event| {
             std::future::ready(match event {

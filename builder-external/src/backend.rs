@@ -129,9 +129,9 @@ impl Builder for External {
     async fn probe(&self) -> Availability {
         match tokio::time::timeout(PROBE, self.ask(&Request::Probe, None)).await {
             Ok(Ok(Answer::Availability { availability })) => availability,
-            Ok(Ok(other)) => missing(&unexpected(self.name, &other)),
-            Ok(Err(error)) => missing(&error),
-            Err(_) => missing(&BuildError::unavailable(format!(
+            Ok(Ok(other)) => Availability::missing(&unexpected(self.name, &other)),
+            Ok(Err(error)) => Availability::missing(&error),
+            Err(_) => Availability::missing(&BuildError::unavailable(format!(
                 "it does not say within {} s whether it can work",
                 PROBE.as_secs()
             ))),
@@ -188,16 +188,5 @@ impl Builder for External {
 
     fn local_output(&self) -> Output {
         self.card.local_output.clone()
-    }
-}
-
-fn missing(error: &BuildError) -> Availability {
-    let cause = error
-        .source
-        .as_ref()
-        .map(|cause| format!(": {}", cause.message));
-    Availability::Missing {
-        reason: format!("{error}{}", cause.unwrap_or_default()),
-        hint: error.hints.join("; "),
     }
 }

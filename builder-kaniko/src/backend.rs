@@ -1,6 +1,5 @@
 //! The entry under which the builder is known, and what it says of itself.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -99,18 +98,9 @@ impl Builder for Kaniko {
     }
 
     async fn probe(&self) -> Availability {
-        let missing = |error: BuildError| {
-            let first: &(dyn Error + 'static) = &error;
-            let chain = std::iter::successors(Some(first), |error| (*error).source());
-            let said: Vec<_> = chain.map(ToString::to_string).collect();
-            Availability::Missing {
-                reason: said.join(": "),
-                hint: error.hints.join("; "),
-            }
-        };
         let cluster = match self.cluster().await {
             Ok(cluster) => cluster,
-            Err(error) => return missing(error),
+            Err(error) => return Availability::missing(&error),
         };
         match rights::missing(cluster).await {
             Ok(lacks) if lacks.is_empty() => Availability::Ready {
@@ -131,7 +121,7 @@ impl Builder for Kaniko {
                     rights::role(&cluster.namespace, &lacks)
                 ),
             },
-            Err(error) => missing(error),
+            Err(error) => Availability::missing(&error),
         }
     }
 

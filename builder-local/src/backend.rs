@@ -175,13 +175,7 @@ impl Builder for Local {
                     },
                 }
             }
-            Err(error) => {
-                let error = BuildError::from(error);
-                Availability::Missing {
-                    reason: error.message,
-                    hint: error.hints.join("; "),
-                }
-            }
+            Err(error) => Availability::missing(&BuildError::from(error)),
         }
     }
 

@@ -146,6 +146,19 @@ pub enum Availability {
     },
 }
 
+impl Availability {
+    /// That of a builder which cannot, because of an error.
+    pub fn missing(error: &BuildError) -> Self {
+        let first: &(dyn std::error::Error + 'static) = error;
+        let chain = std::iter::successors(Some(first), |error| error.source());
+        let said: Vec<_> = chain.map(ToString::to_string).collect();
+        Self::Missing {
+            reason: said.join(": "),
+            hint: error.hints.join("; "),
+        }
+    }
+}
+
 /// A finished image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuiltImage {

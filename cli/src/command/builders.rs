@@ -62,10 +62,7 @@ pub(super) async fn look(cx: &Context, entry: BuilderEntry, options: &Options) -
         Err(error) => Found {
             entry,
             able: CapabilitySet::new(),
-            availability: Availability::Missing {
-                reason: error.message,
-                hint: error.hints.join("; "),
-            },
+            availability: Availability::missing(&error),
         },
     }
 }

@@ -49,10 +49,7 @@ async fn set_up(cx: &Context, needed: Option<&str>) -> Result<Vec<Finding>, Buil
     for name in names {
         let availability = match crate::builders::find(&registry, &cx.host, name) {
             Ok(entry) => builders::look(cx, entry, &options).await.availability,
-            Err(error) => Availability::Missing {
-                reason: error.message,
-                hint: error.hints.join("; "),
-            },
+            Err(error) => Availability::missing(&error),
         };
         let (state, detail, fixes) = match availability {
             Availability::Ready { detail } => (State::Fine, detail, Vec::new()),
