@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::serve::ListenerExt as _;
 use imagespec_build_api::MadeToken;
 use imagespec_core::builder::BuilderConfig;
 use imagespec_core::error::BuildError;
@@ -192,6 +193,11 @@ impl Serving {
             cancel.cancelled().await;
             ending.cancel();
         };
+        // An event is a few bytes, and must not wait until the last one is acknowledged.
+        let listener = listener.tap_io(|stream| {
+            // Without it, events come later.
+            let _ = stream.set_nodelay(true);
+        });
         let served = axum::serve(listener, router)
             .with_graceful_shutdown(asked)
             .await;

@@ -46,6 +46,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
             "delivering",
             &["--ignored", "kaniko::"],
         ),
+        (
+            "a build service under load and killed",
+            "imagespec-cli",
+            "delivering",
+            &["--ignored", "--nocapture", "service::"],
+        ),
     ] {
         report::heading(title);
         let cargo = workspace

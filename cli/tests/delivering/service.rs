@@ -212,6 +212,41 @@ fn a_build_goes_on_without_its_command_and_is_followed_over_broken_connections()
 }
 
 #[test]
+fn a_service_that_refuses_is_not_waited_for() {
+    let Some(service) = Service::start(Trust::Trusted) else {
+        return;
+    };
+    let mut place = service.place(&slow(20));
+    let registry = service.registry();
+    let id = place.says(&[
+        "build",
+        "--builder",
+        "union",
+        "--registry",
+        &registry,
+        "--detach",
+    ]);
+    let token = place.says(&["token", "add", "reader", "--scope", "read"]);
+    let listed = place.says(&["token", "list"]);
+    let line = listed.lines().find(|line| line.contains("reader"));
+    let revoked = line.and_then(|line| line.split_whitespace().next());
+    place.set("IMAGESPEC_TOKEN", &token);
+    let cut = Cut::before(&service.address, 500);
+    let endpoint = format!("endpoint=http://{}", cut.address);
+    let mut command = place.command(&["build", "--attach", &id, "--option", &endpoint]);
+    let child = command.stderr(Stdio::piped()).spawn().expect("the command");
+    service.until("running");
+    let path = format!("/v1/tokens/{}", revoked.expect("the token"));
+    let gone = service.ask(Some(&service.token), &["--request", "DELETE"], &path);
+    assert_eq!(gone.0, 204);
+    let output = child.wait_with_output().expect("an end");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("does not know the token"), "{said}");
+    assert_eq!(service.builds()[0]["state"], "running", "it was waited for");
+}
+
+#[test]
 fn an_interrupted_command_stops_its_build() {
     let Some(service) = Service::start(Trust::Trusted) else {
         return;
