@@ -15,12 +15,12 @@ use bytes::Bytes;
 use fs_err::File;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use imagespec_build_api::{PACK, PACKED};
-use imagespec_core::context::ContextFiles;
 use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
+use imagespec_core::files::ResolvedFiles;
 use imagespec_core::host::Host;
 use imagespec_core::plan::{BuildPlan, ContextEntry};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use bucket::Bucket;
@@ -141,17 +141,26 @@ impl Files {
         true
     }
 
-    /// Gives files that came here to the other services.
-    async fn share(&self, project: &str, digests: Vec<Digest>) -> Result<(), Refused> {
-        let Some(bucket) = &self.bucket else {
-            return Ok(());
-        };
-        let puts = stream::iter(digests.into_iter().map(|digest| async move {
-            let file = self.whole(project, &digest);
-            bucket.put(&name(project, &digest), &file).await
-        }));
-        puts.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        Ok(())
+    /// Keeps files that came whole, first where the other services see them, too.
+    async fn settle(&self, project: &str, came: Vec<Came>) -> Result<(), Refused> {
+        if let Some(bucket) = &self.bucket {
+            let puts = came.iter().map(|(digest, file)| {
+                let (name, file) = (name(project, digest), file.to_path_buf());
+                async move { bucket.put(&name, &file).await }
+            });
+            let puts: Vec<_> = puts.collect();
+            let puts = stream::iter(puts).buffer_unordered(AT_ONCE);
+            puts.try_collect::<()>().await?;
+        }
+        let files = self.clone();
+        let project = project.to_owned();
+        blocking(move || {
+            for (digest, file) in came {
+                files.keep(&project, &digest, file)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Brings the files of a plan here that are in the object store.
@@ -178,7 +187,7 @@ impl Files {
         brought.buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    /// Takes a whole file that a stream has.
+    /// Takes a file that the object store has.
     async fn receive<E>(
         &self,
         project: &str,
@@ -187,27 +196,8 @@ impl Files {
     ) -> Result<(), Refused> {
         let mut file = self.coming()?;
         fill(&mut file, content, u64::MAX).await?;
-        self.verify(project, digest, file).await
-    }
-
-    /// Keeps a file that has the content that it should.
-    async fn verify(
-        &self,
-        project: &str,
-        digest: &Digest,
-        file: NamedTempFile,
-    ) -> Result<(), Refused> {
-        let files = self.clone();
-        let (project, digest) = (project.to_owned(), *digest);
-        blocking(move || {
-            let (found, _) = Digest::of_reader(&mut File::open(file.path())?)?;
-            if found != digest {
-                let message = format!("the content is not that of `{digest}` but of `{found}`");
-                return Err(Refused::Wrong(message));
-            }
-            Ok(files.keep(&project, &digest, file)?)
-        })
-        .await
+        let (digest, file) = verified(*digest, file).await?;
+        Ok(self.keep(project, &digest, file)?)
     }
 
     /// How much of a file is there that was broken off.
@@ -219,14 +209,13 @@ impl Files {
         NamedTempFile::new_in(self.root.join(COMING))
     }
 
-    /// Keeps a file that came whole.
-    fn keep(&self, project: &str, digest: &Digest, file: NamedTempFile) -> io::Result<()> {
+    /// Keeps a file that came whole, and is on the disk.
+    fn keep(&self, project: &str, digest: &Digest, file: TempPath) -> io::Result<()> {
         let to = self.whole(project, digest);
         if let Some(folder) = to.parent() {
             fs_err::create_dir_all(folder)?;
         }
-        file.as_file().sync_all()?;
-        file.persist(to).map_err(|error| error.error).map(drop)
+        file.persist(to).map_err(|error| error.error)
     }
 
     /// Keeps what came of a file that was broken off, where it is more than there was.
@@ -277,8 +266,8 @@ impl Files {
             Err(Refused::TooLarge(_)) => return Err(Refused::TooLarge(limit)),
             filled => filled?,
         }
-        self.verify(project, digest, file).await?;
-        self.share(project, vec![*digest]).await
+        let came = verified(*digest, file).await?;
+        self.settle(project, vec![came]).await
     }
 
     /// Takes many small files: an archive in tar's format, whose entries are named by their digests in hexadecimal.
@@ -291,12 +280,11 @@ impl Files {
         let body = body.map(move |bytes| bytes.map_err(broken));
         let reader = SyncIoBridge::new(StreamReader::new(body));
         let files = self.clone();
-        let named = project.to_owned();
-        let came = blocking(move || files.unpack(&named, reader)).await?;
-        self.share(project, came).await
+        let came = blocking(move || files.unpack(reader)).await?;
+        self.settle(project, came).await
     }
 
-    fn unpack(&self, project: &str, reader: impl Read) -> Result<Vec<Digest>, Refused> {
+    fn unpack(&self, reader: impl Read) -> Result<Vec<Came>, Refused> {
         // Names and padding come on top of the files.
         let mut archive = tar::Archive::new(reader.take(2 * PACK));
         let mut came = Vec::new();
@@ -318,13 +306,17 @@ impl Files {
             }
             let mut file = self.coming()?;
             file.write_all(&content)?;
-            self.keep(project, &digest, file)?;
-            came.push(digest);
+            if !SYNCS_AT_ONCE {
+                file.as_file().sync_all()?;
+            }
+            // Many files that are open would be too many.
+            came.push((digest, file.into_temp_path()));
         }
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(unread)?;
         if came.is_empty() {
             return Err(Refused::Wrong("the pack holds no files".to_owned()));
         }
+        sync(&self.root)?;
         Ok(came)
     }
 
@@ -339,6 +331,17 @@ impl Files {
             }
         }
         (files.into_iter().collect(), bytes)
+    }
+
+    /// The files of a plan for whoever builds it, who finds out about one that is damaged.
+    pub(crate) fn for_plan(&self, project: &str, plan: &BuildPlan) -> ResolvedFiles {
+        let mut files = ResolvedFiles::default();
+        for (path, entry) in &plan.files {
+            if let ContextEntry::File { digest, .. } = entry {
+                files.insert_file(path.clone(), self.whole(project, digest), *digest);
+            }
+        }
+        files
     }
 
     /// Removes what nobody has asked about for some time.
@@ -374,6 +377,38 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// Whether all files of a folder can be brought to the disk at once: for thousands of small ones that is what takes long.
+const SYNCS_AT_ONCE: bool = cfg!(target_os = "linux");
+
+/// Brings whatever was written below a folder to the disk.
+#[cfg(target_os = "linux")]
+fn sync(folder: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(folder)?)?)
+}
+
+/// Where that cannot be asked for, each file was brought by itself.
+#[cfg(not(target_os = "linux"))]
+fn sync(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// A file that has the content of a digest, and is on the disk.
+type Came = (Digest, TempPath);
+
+/// A file that came, where it has the content that it should.
+async fn verified(digest: Digest, file: NamedTempFile) -> Result<Came, Refused> {
+    blocking(move || {
+        let (found, _) = Digest::of_reader(&mut File::open(file.path())?)?;
+        if found != digest {
+            let message = format!("the content is not that of `{digest}` but of `{found}`");
+            return Err(Refused::Wrong(message));
+        }
+        file.as_file().sync_all()?;
+        Ok((digest, file.into_temp_path()))
+    })
+    .await
 }
 
 /// Where an object store has a file.
@@ -426,23 +461,5 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(Refused::Io(io::Error::other(error))),
-    }
-}
-
-/// The files of a plan, for whoever builds it.
-#[derive(Debug)]
-pub(crate) struct OfPlan {
-    pub(crate) files: Files,
-    pub(crate) project: String,
-    pub(crate) plan: BuildPlan,
-}
-
-impl ContextFiles for OfPlan {
-    fn open(&self, path: &str) -> io::Result<Box<dyn Read + Send>> {
-        let Some(ContextEntry::File { digest, .. }) = self.plan.files.get(path) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let file = self.files.whole(&self.project, digest);
-        Ok(Box::new(File::open(file)?))
     }
 }

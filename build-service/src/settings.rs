@@ -66,6 +66,8 @@ pub struct Limits {
     pub indexes: Vec<String>,
     /// Whether its people are trusted with the service's machine: their images may go anywhere, and run commands.
     pub trusted: bool,
+    /// Whether its images may run commands where the builder walls them off: `native` does not.
+    pub commands: bool,
     /// How many of its builds are done at once.
     pub builds: u32,
     /// The most bytes of a build context.
@@ -83,6 +85,7 @@ impl Default for Limits {
             bases: Vec::new(),
             indexes: Vec::new(),
             trusted: false,
+            commands: false,
             builds: 4,
             context_bytes: 4 << 30,
             log_bytes: 16 << 20,

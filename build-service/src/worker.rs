@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::builds::{self, Standing, Taken};
 use crate::clock::{identifier, now};
-use crate::files::OfPlan;
 use crate::service::Service;
 use crate::vet;
 
@@ -158,13 +157,10 @@ async fn make(
         sink.keep(BuildEvent::Notice { message });
     }
     let limits = service.settings.limits(&taken.project);
-    let files = OfPlan {
-        files: service.files.clone(),
-        project: taken.project.clone(),
-        plan: taken.wanted.plan.clone(),
-    };
-    files.files.bring(&files.project, &files.plan).await?;
-    tokio::task::block_in_place(|| vet::files(&taken.wanted.plan, &files, limits))?;
+    let plan = &taken.wanted.plan;
+    service.files.bring(&taken.project, plan).await?;
+    let files = service.files.for_plan(&taken.project, plan);
+    tokio::task::block_in_place(|| vet::files(plan, &files, limits))?;
     let files = Arc::new(files);
     match pipeline(
         service,

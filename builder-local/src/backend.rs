@@ -175,7 +175,14 @@ impl Builder for Local {
                     },
                 }
             }
-            Err(error) => Availability::missing(&BuildError::from(error)),
+            // Why is in the address already, as people read it.
+            Err(error) => {
+                let error = BuildError::from(error);
+                Availability::missing(&BuildError {
+                    source: None,
+                    ..error
+                })
+            }
         }
     }
 

@@ -11,7 +11,6 @@ use imagespec_core::execute::Outcome;
 use tokio_util::sync::CancellationToken;
 
 use super::{Caller, Refusal};
-use crate::files::OfPlan;
 use crate::service::Service;
 use crate::{vet, worker};
 
@@ -35,11 +34,7 @@ pub(super) async fn find(
     let Json(mut wanted) = wanted?;
     vet::request(&wanted, service.settings.limits(&caller.project))?;
     wanted.settings.force = false;
-    let files = Arc::new(OfPlan {
-        files: service.files.clone(),
-        project: caller.project.clone(),
-        plan: wanted.plan.clone(),
-    });
+    let files = Arc::new(service.files.for_plan(&caller.project, &wanted.plan));
     let cancel = CancellationToken::new();
     let found = worker::pipeline(
         &service,

@@ -27,6 +27,8 @@ fn help_is_data() {
       doctor       Check what building needs, and say how to mend it
       images       List the images of the local store
       cache        Look at the caches, or make them smaller
+      serve        Run a build service, for builder `union` of others
+      token        Look after the tokens of a build service
       kaniko       Look after the cluster in which builder `kaniko` builds
       schema       Print the JSON Schema of imagespec.toml
       completions  Print a script that completes this command in a shell

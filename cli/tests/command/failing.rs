@@ -167,7 +167,7 @@ fn names_nobody_knows() {
     --- stdout
     --- stderr
     error: unknown builder: `kanko`
-    hint: known builders: default, kaniko, native
+    hint: known builders: default, kaniko, native, union
     hint: a program `imagespec-builder-kanko` on PATH would be one, too
     ");
     assert_snapshot!(place.run(&["tag", "--deployment", "flite"]), @r"

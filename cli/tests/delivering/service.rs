@@ -303,21 +303,25 @@ fn a_cluster_takes_the_manifests() {
     let Some(cluster) = Cluster::shared() else {
         return;
     };
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes");
     // A dry run makes no namespace that what is in it could be looked at in.
     let made = cluster.kubectl(&["create", "namespace", "imagespec"]);
     assert!(made.status.success(), "{made:?}");
-    let taken = cluster.kubectl(&["apply", "--dry-run=server", "--kustomize", folder]);
-    let said = String::from_utf8_lossy(&taken.stdout).into_owned();
-    let warnings = String::from_utf8_lossy(&taken.stderr).into_owned();
-    assert!(taken.status.success(), "{said}{warnings}");
-    assert!(!warnings.contains("would violate"), "{warnings}");
-    for kind in [
-        "statefulset.apps/database",
-        "deployment.apps/imagespec",
-        "configmap/imagespec-",
-    ] {
-        assert!(said.contains(kind), "{said}");
+    for name in ["kubernetes", "kubernetes-kaniko"] {
+        let folder = format!("{}/../deploy/{name}", env!("CARGO_MANIFEST_DIR"));
+        let taken = cluster.kubectl(&["apply", "--dry-run=server", "--kustomize", &folder]);
+        let said = String::from_utf8_lossy(&taken.stdout).into_owned();
+        let warnings = String::from_utf8_lossy(&taken.stderr).into_owned();
+        assert!(taken.status.success(), "{said}{warnings}");
+        assert!(!warnings.contains("would violate"), "{warnings}");
+        for kind in [
+            "statefulset.apps/database",
+            "deployment.apps/imagespec",
+            "configmap/imagespec-",
+        ] {
+            assert!(said.contains(kind), "{said}");
+        }
+        let settings = fs_err::read_to_string(format!("{folder}/serve.toml")).expect("settings");
+        imagespec_build_service::Settings::read(&settings).expect("settings of a service");
     }
 }
 
