@@ -23,6 +23,13 @@ use crate::contract::fill;
 use crate::place::{Place, has};
 use fixture::{Cut, Service, Trust, lines};
 
+/// What is random in a test follows from it.
+pub(crate) fn seed() -> u64 {
+    let named = std::env::var("IMAGESPEC_TEST_SEED").ok();
+    let seed = named.and_then(|seed| seed.parse().ok());
+    seed.unwrap_or_else(rand::random)
+}
+
 /// A declaration whose build takes some seconds and says so.
 fn slow(seconds: u32) -> String {
     format!(

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::fixture::{Service, Trust};
-use super::kills::seed;
+use super::seed;
 
 /// Checks an API against its `OpenAPI` document, and asks for what the document does not allow.
 const FUZZER: &str = "schemathesis==4.32.5";

@@ -8,13 +8,8 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::fixture::{Service, Trust};
 use super::postgres::Postgres;
+use super::seed;
 use crate::place::Place;
-
-pub(super) fn seed() -> u64 {
-    let named = std::env::var("IMAGESPEC_TEST_SEED").ok();
-    let seed = named.and_then(|seed| seed.parse().ok());
-    seed.unwrap_or_else(|| rand::rng().random())
-}
 
 /// Kills parts so many times while commands ask for builds, and looks at what became of each build.
 fn killed(
