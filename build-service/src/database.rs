@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use imagespec_core::error::BuildError;
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyPool, Executor as _, Row as _};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _, Row as _};
 
 /// How many connections there are at most.
 const CONNECTIONS: u32 = 16;
@@ -61,10 +61,16 @@ impl Database {
                     Ok(())
                 })
             });
-        let pool = options.connect(url).await.map_err(|error| {
+        let unopened = |error: sqlx::Error| {
             let error = BuildError::unavailable("cannot open the database").caused_by(&error);
             error.hint("`--database` names it: `sqlite:///var/lib/imagespec/builds.db`, `postgres://host/name`")
-        })?;
+        };
+        // A pool tries for a while, and says then that it took too long.
+        let first = tokio::time::timeout(PATIENCE, AnyConnection::connect(url)).await;
+        let first = first.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let closed = first.map_err(unopened)?.close().await;
+        closed.map_err(unopened)?;
+        let pool = options.connect(url).await.map_err(unopened)?;
         let database = Self { pool, is_shared };
         database.migrate().await.map_err(|error| failed(&error))?;
         Ok(database)

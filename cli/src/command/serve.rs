@@ -35,7 +35,9 @@ fn settings(cx: &Context, args: ServeArgs) -> Result<Settings, BuildError> {
                 let message = format!("cannot read the service's settings: `{}`", file.display());
                 BuildError::input(message).caused_by(&error)
             };
-            Settings::read(&fs_err::read_to_string(&path).map_err(unread)?)?
+            let text = fs_err::read_to_string(&path).map_err(unread)?;
+            Settings::read(&text)
+                .map_err(|error| error.context(format!("wrong settings: `{}`", file.display())))?
         }
     };
     if let Some(listen) = args.listen {
