@@ -73,7 +73,7 @@ pub struct Task {
     pub context: TaskContext,
 }
 
-/// Where and how an image is built: a [`BuildContext`](crate::context::BuildContext) on its way.
+/// Where and how an image is built: a [`BuildContext`] on its way.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskContext {
     /// What the person calls the image.
