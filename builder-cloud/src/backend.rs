@@ -77,7 +77,10 @@ impl Union {
     ) -> Result<Asked, BuildError> {
         let wanted = wanted(plan, cx)?;
         for _ in 0..TRIES {
-            send::files(remote, plan, cx).await?;
+            let sending = send::files(remote, plan, cx);
+            let sent = cx.cancel.run_until_cancelled(sending).await;
+            sent.unwrap_or_else(|| Err(BuildError::interrupted()))?;
+            // A request that is on its way is waited for: whoever does not know its id cannot stop it.
             if let Submitted::Accepted { id, created } = remote.submit(&wanted).await? {
                 return Ok(Asked { id, created });
             }
@@ -123,6 +126,12 @@ impl Union {
 
 /// What is asked for. What would have to travel and must not is refused.
 fn wanted(plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<Wanted, BuildError> {
+    if !cx.secrets.is_empty() {
+        let message = "a secret file of this machine does not travel to the build service";
+        return Err(BuildError::input(message)
+            .field("pip_secret_mounts")
+            .hint("whoever runs the service gives it logins of its own"));
+    }
     if cx.logins.iter().next().is_some() {
         let message = "a login at a package index does not travel to the build service";
         return Err(BuildError::input(message)
@@ -191,11 +200,8 @@ impl Builder for Union {
         cx: &BuildContext<'_>,
     ) -> Result<BuiltImage, BuildError> {
         let remote = self.remote().await?;
-        let asking = self.ask(&remote, plan, cx);
-        let Some(asked) = cx.cancel.run_until_cancelled(asking).await else {
-            return Err(BuildError::interrupted());
-        };
-        self.follow(&remote, &asked?, cx.progress, &cx.cancel).await
+        let asked = self.ask(&remote, plan, cx).await?;
+        self.follow(&remote, &asked, cx.progress, &cx.cancel).await
     }
 
     fn local_output(&self) -> Output {

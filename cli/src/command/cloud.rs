@@ -2,12 +2,10 @@
 
 use imagespec_builder_cloud::{ENTRY, Keeper, NewToken};
 use imagespec_core::builder::{BuilderConfig, BuiltImage};
-use imagespec_core::context::{BuildContext, Output};
+use imagespec_core::context::Output;
 use imagespec_core::error::BuildError;
-use imagespec_core::event::Progress;
 use imagespec_core::registry::Registry;
 use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::jobs::settings;
 use super::resolve::ResolvedTarget;
@@ -47,17 +45,7 @@ pub(super) async fn detach(
     let reporter = reporter(args.how.progress);
     for target in targets {
         let resolved = &target.resolved;
-        let build = BuildContext {
-            output: &Output::Push,
-            destination: &resolved.destination,
-            files: &*resolved.files,
-            base: None,
-            secrets: &[],
-            logins: &resolved.logins,
-            settings: &settings,
-            progress: Progress::new(&target.name, &*reporter),
-            cancel: CancellationToken::new(),
-        };
+        let build = target.context(&Output::Push, &settings, &*reporter);
         let config = config(cx, &resolved.builder_options);
         let id = imagespec_builder_cloud::submit(config, &resolved.plan, &build).await;
         let wrong = |error: BuildError| error.context(format!("cannot build `{}`", target.name));

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use imagespec_core::builder::BuilderConfig;
-use imagespec_core::context::{BuildContext, BuildSettings, Destination, Output};
+use imagespec_core::context::{BuildSettings, Destination, Output};
 use imagespec_core::dockerfile;
 use imagespec_core::error::BuildError;
-use imagespec_core::event::{Progress, Silent};
+use imagespec_core::event::Silent;
 use imagespec_core::execute::{Candidate, Job, OWN_BASE, OnUnknown, Options, Outcome};
 use imagespec_core::plan::Base;
 use imagespec_core::platform::Platform;
@@ -17,7 +17,6 @@ use imagespec_dockerfile::{Base as Written, Site};
 use imagespec_oci::image::Image;
 use imagespec_oci::images::ImageStore;
 use serde_json::Map;
-use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::build::run;
@@ -62,7 +61,7 @@ pub(super) async fn plan(
 fn show(site: Site<'_>, target: &ResolvedTarget, named: bool) -> Result<(), BuildError> {
     let name = reference(target).unwrap_or_else(|| OWN_BASE.to_owned());
     let settings = BuildSettings::default();
-    let build = build_context(target, &settings);
+    let build = target.context(&Output::Docker, &settings, &Silent);
     let text = imagespec_dockerfile::print(site, &target.resolved.plan, &build, &name)?;
     if named {
         print(&format!("# {}", target.name))?;
@@ -94,24 +93,9 @@ async fn write_one(
     };
     let resolved = &target.resolved;
     let settings = BuildSettings::default();
-    let build = build_context(target, &settings);
+    let build = target.context(&Output::Docker, &settings, &Silent);
     imagespec_dockerfile::write(site, &resolved.plan, &build, &base, to).await?;
     print(&to.join("Dockerfile").display().to_string())
-}
-
-fn build_context<'a>(target: &'a ResolvedTarget, settings: &'a BuildSettings) -> BuildContext<'a> {
-    let resolved = &target.resolved;
-    BuildContext {
-        output: &Output::Docker,
-        destination: &resolved.destination,
-        files: &*resolved.files,
-        base: None,
-        secrets: &resolved.secrets,
-        logins: &resolved.logins,
-        settings,
-        progress: Progress::new(&target.name, &Silent),
-        cancel: CancellationToken::new(),
-    }
 }
 
 /// Makes our own base, and says where its layers are.

@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 
 use imagespec_builder_kaniko::{ENTRY, Inside, no_registry};
 use imagespec_core::builder::BuilderConfig;
-use imagespec_core::context::{BuildContext, BuildSettings, Output};
+use imagespec_core::context::{BuildSettings, Output};
 use imagespec_core::error::BuildError;
-use imagespec_core::event::{Progress, Silent};
+use imagespec_core::event::Silent;
 use imagespec_core::registry::Registry;
 use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::resolve::ResolvedTarget;
 use super::{Context, builders};
@@ -53,17 +52,7 @@ pub(super) async fn plan(cx: &Context, targets: &[ResolvedTarget]) -> Result<(),
     let mut items = Vec::new();
     for target in targets {
         let resolved = &target.resolved;
-        let build = BuildContext {
-            output: &Output::Push,
-            destination: &resolved.destination,
-            files: &*resolved.files,
-            base: None,
-            secrets: &resolved.secrets,
-            logins: &resolved.logins,
-            settings: &settings,
-            progress: Progress::new(&target.name, &Silent),
-            cancel: CancellationToken::new(),
-        };
+        let build = target.context(&Output::Push, &settings, &Silent);
         if resolved.destination.registry.is_none() {
             return Err(no_registry());
         }

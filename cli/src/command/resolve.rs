@@ -1,10 +1,13 @@
 //! Targets into what they mean.
 
+use imagespec_core::context::{BuildContext, BuildSettings, Output};
 use imagespec_core::deployment::Deployment;
 use imagespec_core::error::BuildError;
+use imagespec_core::event::{EventSink, Progress};
 use imagespec_core::files::DigestCache;
 use imagespec_core::resolve::{ResolveContext, Resolved, resolve_with};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::args::ResolveArgs;
@@ -23,6 +26,28 @@ pub(crate) struct ResolvedTarget {
     pub(crate) resolved: Resolved,
     /// The image it starts from, where that is another one of ours.
     pub(crate) base: Option<Box<ResolvedTarget>>,
+}
+
+impl ResolvedTarget {
+    /// What a builder needs beside the plan, for whoever asks one without the pipeline. Nothing cancels it.
+    pub(crate) fn context<'a>(
+        &'a self,
+        output: &'a Output,
+        settings: &'a BuildSettings,
+        sink: &'a dyn EventSink,
+    ) -> BuildContext<'a> {
+        BuildContext {
+            output,
+            destination: &self.resolved.destination,
+            files: &*self.resolved.files,
+            base: None,
+            secrets: &self.resolved.secrets,
+            logins: &self.resolved.logins,
+            settings,
+            progress: Progress::new(&self.name, sink),
+            cancel: CancellationToken::new(),
+        }
+    }
 }
 
 /// Resolves the images asked for, and those they start from. `tags` are further ones for each image asked for.

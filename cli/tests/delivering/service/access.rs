@@ -21,14 +21,7 @@ fn token(service: &Service, scope: &str, project: &str) -> String {
 
 fn any_build(service: &Service) -> String {
     let place = service.place("[images.app]\n");
-    place.says(&[
-        "build",
-        "--builder",
-        "union",
-        "--registry",
-        &service.registry(),
-        "--detach",
-    ])
+    service.detached(&place, &[])
 }
 
 #[test]

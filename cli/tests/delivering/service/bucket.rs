@@ -95,15 +95,7 @@ fn services_that_share_no_folder_share_files_in_an_object_store() {
     }
     place.write("src/large.bin", &"0123456789abcdef".repeat(3 << 16));
     let registry = service.registry();
-    let ask = [
-        "build",
-        "--builder",
-        "union",
-        "--registry",
-        &registry,
-        "--detach",
-    ];
-    let id = place.says(&ask);
+    let id = service.detached(&place, &[]);
     let (_, listed) = store.ask(&[], &format!("{BUCKET}?list-type=2"));
     assert_eq!(
         listed.matches("<Key>contexts/files/default/").count(),

@@ -177,6 +177,13 @@ impl Service {
         place
     }
 
+    /// Asks for the build of a project and does not wait; returns its id.
+    pub(super) fn detached(&self, place: &Place, more: &[&str]) -> String {
+        let registry = self.registry();
+        let arguments = ["build", "--builder", "union", "--registry", &registry];
+        place.says(&[&arguments[..], &["--detach"], more].concat())
+    }
+
     /// Asks with a token, or without, and returns the status and the answer.
     pub(super) fn ask(&self, token: Option<&str>, arguments: &[&str], path: &str) -> (u16, String) {
         let mut command = Command::new("curl");

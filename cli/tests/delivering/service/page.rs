@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::browser::Browser;
 use super::fixture::{Service, Trust};
-use crate::place::Place;
 
 /// Where pictures of the pages are kept, to be looked at.
 const PICTURES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/pages");
@@ -18,19 +17,6 @@ fn keep(browser: &Browser, name: &str) {
     fs_err::create_dir_all(PICTURES).expect("a folder");
     let path = Path::new(PICTURES).join(format!("{name}.png"));
     fs_err::write(path, picture.expect("base64")).expect("a file");
-}
-
-fn detached(place: &Place, service: &Service, more: &[&str]) -> String {
-    let registry = service.registry();
-    let arguments = [
-        "build",
-        "--builder",
-        "union",
-        "--registry",
-        &registry,
-        "--detach",
-    ];
-    place.says(&[&arguments[..], more].concat())
 }
 
 #[test]
@@ -57,7 +43,7 @@ fn pages_show_builds_as_they_happen() {
         browser.types("\u{e007}");
         browser.until("location.pathname == '/'");
 
-        let id = detached(&place, &service, &["--force"]);
+        let id = service.detached(&place, &["--force"]);
         browser.visit(&format!("{home}builds/{id}"));
         // Without the page being loaded again.
         browser.value("window.kept = true");
@@ -85,11 +71,7 @@ fn pages_show_builds_as_they_happen() {
         );
         keep(&browser, &format!("done-{width}"));
 
-        let id = detached(
-            &place,
-            &service,
-            &["--force", "--tag", &format!("w{width}")],
-        );
+        let id = service.detached(&place, &["--force", "--tag", &format!("w{width}")]);
         browser.visit(&format!("{home}builds/{id}"));
         browser.value("document.querySelector('.title button').focus()");
         browser.types("\u{e007}");
@@ -125,7 +107,7 @@ fn pages_show_builds_as_they_happen() {
     );
     let (code, text) = page(&[], "/?text=app&state=cancelled");
     assert!(
-        code == 200 && text.contains("cancelled") && !text.contains("/builds/{id}"),
+        code == 200 && text.contains("cancelled") && !text.contains(&format!("/builds/{id}")),
         "{text}"
     );
     // Nor does another site send forms here, or anyone without a cookie see anything.
