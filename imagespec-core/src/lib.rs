@@ -23,6 +23,7 @@ pub mod host;
 pub mod ignore;
 pub mod login;
 pub mod mask;
+pub mod place;
 pub mod plan;
 pub mod platform;
 pub mod protocol;

@@ -144,13 +144,6 @@ fn copies(spec: &ImageSpec) -> Result<(), BuildError> {
         }
     }
     let mode = spec.source_copy_mode;
-    if mode == Some(SourceCopyMode::LoadedModules) {
-        let message =
-            "`source_copy_mode` is `loaded_modules`, which only running Python code can answer";
-        return Err(BuildError::input(message)
-            .field("source_copy_mode")
-            .hint("use `all`, or `no_copy`"));
-    }
     if mode == Some(SourceCopyMode::All) && spec.source_root.is_none() {
         let message = "field `source_root` must be set when `source_copy_mode` is set";
         return Err(BuildError::input(message).field("source_root"));

@@ -5,14 +5,14 @@ use imagespec_core::deployment::Deployment;
 use imagespec_core::error::BuildError;
 use imagespec_core::event::{EventSink, Progress};
 use imagespec_core::files::DigestCache;
-use imagespec_core::resolve::{ResolveContext, Resolved, resolve_with};
+use imagespec_core::resolve::{Coded, ResolveContext, Resolved, resolve_with};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::args::ResolveArgs;
 use crate::env;
-use crate::load::Target;
+use crate::load::{Reading, Target};
 
 /// Digests of files by what their metadata says, in the cache.
 const DIGESTS: &str = "files-v1";
@@ -57,19 +57,36 @@ pub(crate) fn resolve_targets(
     args: &ResolveArgs,
     tags: &[String],
 ) -> Result<Vec<ResolvedTarget>, BuildError> {
-    if args.via.is_some() {
-        let message = "`--via` says how Python files are read, and this version reads none";
-        return Err(BuildError::input(message).hint("leave it out"));
+    let reading = reading(cx, args);
+    resolve_these(cx, cx.project.targets(names, reading)?, args, tags)
+}
+
+/// How the flags have code read.
+pub(super) fn reading<'a>(cx: &'a Context, args: &ResolveArgs) -> Reading<'a> {
+    Reading {
+        via: args.via,
+        variables: &cx.host.variables,
+        fast: true,
     }
-    let chosen = args
-        .deployment
-        .as_deref()
-        .or_else(|| cx.variable(env::DEPLOYMENT));
-    let deployment = cx.project.deployment(chosen)?;
+}
+
+/// The active deployment.
+pub(super) fn deployment(cx: &Context, args: &ResolveArgs) -> Result<Deployment, BuildError> {
+    let chosen = args.deployment.as_deref();
+    cx.project
+        .deployment(chosen.or_else(|| cx.variable(env::DEPLOYMENT)))
+}
+
+/// Resolves targets, and what they start from.
+pub(super) fn resolve_these(
+    cx: &Context,
+    targets: Vec<Target>,
+    args: &ResolveArgs,
+    tags: &[String],
+) -> Result<Vec<ResolvedTarget>, BuildError> {
+    let deployment = deployment(cx, args)?;
     let digests = DigestCache::load(&cx.host.cache_dir.join(DIGESTS));
-    let resolved = cx
-        .project
-        .targets(names)?
+    let resolved = targets
         .into_iter()
         .map(|target| resolve_target(cx, target, args, tags, &deployment, &digests))
         .collect();
@@ -105,6 +122,11 @@ fn resolve_target(
         platforms: Some(args.platform.as_slice()).filter(|platforms| !platforms.is_empty()),
         extra_tags: tags,
         tag_scheme: args.tag_scheme,
+        code: target.code.as_ref().map(|code| Coded {
+            named: code.named.as_ref(),
+            loaded: code.loaded.as_deref(),
+            sdk: &code.sdk,
+        }),
     };
     let resolved = resolve_with(&target.spec, &resolve_cx, digests);
     let mut resolved = resolved.map_err(|error| {

@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::code::{self, Coded, Reading};
 use super::text::{from_toml, nearest, read, spec_file};
 use crate::env;
 
@@ -86,6 +87,8 @@ pub(crate) struct Target {
     pub(crate) spec_folder: Option<PathBuf>,
     /// The image it starts from, where that is another one of ours.
     pub(crate) base: Option<Box<Target>>,
+    /// What code says of it, where it stands in code.
+    pub(crate) code: Option<Coded>,
 }
 
 impl Project {
@@ -174,9 +177,25 @@ impl Project {
     }
 
     /// The images asked for, or all of the project.
-    pub(crate) fn targets(&self, names: &[String]) -> Result<Vec<Target>, BuildError> {
+    pub(crate) fn targets(
+        &self,
+        names: &[String],
+        reading: Reading<'_>,
+    ) -> Result<Vec<Target>, BuildError> {
+        let is_code = |name: &String| {
+            !self.file.images.contains_key(name) && code::is_code(name, &self.folder)
+        };
+        if reading.via.is_some() && !names.iter().any(is_code) {
+            let message = "`--via` says how Python files are read, and none is named";
+            return Err(BuildError::input(message).hint("leave it out, or name a `.py` file"));
+        }
         if !names.is_empty() {
-            return names.iter().map(|name| self.target(name)).collect();
+            let targets = names.iter().map(|name| match is_code(name) {
+                true => code::targets(name, &self.folder, reading),
+                false => self.target(name).map(|target| vec![target]),
+            });
+            let targets = targets.collect::<Result<Vec<_>, _>>()?;
+            return Ok(targets.into_iter().flatten().collect());
         }
         if self.path.is_none() {
             return Err(BuildError::input(format!(
@@ -201,12 +220,6 @@ impl Project {
             .extension()
             .and_then(|extension| extension.to_str());
         match extension {
-            Some("py") => Err(BuildError::input(format!(
-                "this version does not read Python code: `{name}`"
-            ))
-            .hint(
-                "declare the image in imagespec.toml, or in a YAML, JSON or TOML file of its own",
-            )),
             Some("yaml" | "yml" | "json" | "toml") if !self.file.images.contains_key(name) => {
                 let path = self.folder.join(name);
                 let spec = spec_file(&path)?;
@@ -299,6 +312,7 @@ impl Project {
             folder: folder.to_path_buf(),
             spec_folder,
             base: base.map(Box::new),
+            code: None,
         })
     }
 }
@@ -318,6 +332,13 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> BuildError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    static NOTHING: BTreeMap<String, String> = BTreeMap::new();
+    const READING: Reading<'static> = Reading {
+        via: None,
+        variables: &NOTHING,
+        fast: true,
+    };
 
     /// A project of the files given, by their path in a new folder.
     fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Project, BuildError>) {
@@ -339,7 +360,7 @@ mod tests {
             "imagespec.toml",
             "[images.a]\n[images.b]\nbase_image = { image = \"a\" }",
         )]);
-        let targets = project.expect("a project").targets(&[]).expect("targets");
+        let targets = project.expect("a project").targets(&[], READING).expect("targets");
         let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!(targets[0].folder, folder.path());
@@ -353,7 +374,7 @@ mod tests {
         let names = ["specs/a.yaml".to_owned()];
         let target = project
             .expect("a project")
-            .targets(&names)
+            .targets(&names, READING)
             .expect("a target")
             .remove(0);
         assert_eq!(target.folder, folder.path().join("work"));
@@ -367,7 +388,7 @@ mod tests {
         let (_folder, project) = project(&[("work/imagespec.toml", text)]);
         let error = project
             .expect("a project")
-            .targets(&[])
+            .targets(&[], READING)
             .expect_err("a circle");
         assert_eq!(error.message, "images start from each other: a → b → a");
     }

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use imagespec_core::error::{BuildError, Cause};
+use imagespec_core::error::BuildError;
+use imagespec_core::place::Place;
 use imagespec_core::spec::{FIELDS, ImageSpec};
 use serde::de::DeserializeOwned;
 use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
@@ -34,7 +35,7 @@ pub(super) fn read(path: &Path) -> Result<String, BuildError> {
 pub(super) fn from_toml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, BuildError> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let at = error.span().map_or(text.len(), |span| span.start);
-        Place::at(text, at).error(path, error.message())
+        malformed(&Place::at(text, at), path, error.message())
     })
 }
 
@@ -55,7 +56,8 @@ fn from_json(text: &str, path: &Path) -> Result<ImageSpec, BuildError> {
         let message = message
             .rsplit_once(" at line ")
             .map_or(message.as_str(), |(message, _)| message);
-        Place::of(text, error.line(), error.column()).error(path, message)
+        let place = Place::of(text, error.line(), error.column());
+        malformed(&place, path, message)
     })
 }
 
@@ -67,7 +69,7 @@ fn from_yaml(text: &str, path: &Path) -> Result<ImageSpec, BuildError> {
             Some(found) => Place::of(text, number(found.line()), number(found.column())),
             None => Place::at(text, 0),
         };
-        place.error(path, &message)
+        malformed(&place, path, &message)
     })
 }
 
@@ -91,63 +93,12 @@ fn yaml_message(error: &serde_saphyr::Error) -> String {
     )
 }
 
-/// A place in a text.
-struct Place<'a> {
-    /// From 1.
-    line: usize,
-    /// From 1, in characters.
-    column: usize,
-    /// The whole line.
-    content: &'a str,
-}
-
-impl<'a> Place<'a> {
-    /// The place of a byte; the end, where there is no such byte.
-    fn at(text: &'a str, byte: usize) -> Self {
-        let byte = (0..=byte.min(text.len()))
-            .rev()
-            .find(|byte| text.is_char_boundary(*byte))
-            .unwrap_or(0);
-        let before = &text[..byte];
-        let start = before.rfind('\n').map_or(0, |end| end + 1);
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: text[start..byte].chars().count() + 1,
-            content: text[start..].lines().next().unwrap_or_default(),
-        }
-    }
-
-    /// The place that a parser gives as numbers from 1.
-    fn of(text: &'a str, line: usize, column: usize) -> Self {
-        Self {
-            line: line.max(1),
-            column: column.max(1),
-            content: text.lines().nth(line.saturating_sub(1)).unwrap_or_default(),
-        }
-    }
-
-    /// The error at this place of a file: where it is, what it is, the line with a mark below the place, and
-    /// what was probably meant.
-    fn error(&self, path: &Path, message: &str) -> BuildError {
-        let Self {
-            line,
-            column,
-            content,
-        } = self;
-        let (summary, hints) = explained(message);
-        let margin = " ".repeat(line.to_string().len());
-        let indent = " ".repeat((column - 1).min(content.chars().count()));
-        let shown = format!("{summary}\n{margin} |\n{line} | {content}\n{margin} | {indent}^");
-        let mut error = BuildError::input(format!(
-            "malformed declaration: `{}:{line}:{column}`",
-            path.display()
-        ));
-        error.source = Some(Box::new(Cause {
-            message: shown,
-            source: None,
-        }));
-        hints.into_iter().fold(error, BuildError::hint)
-    }
+/// The error at a place of a file: where it is, what it is, the line with a mark below the place, and what was
+/// probably meant.
+fn malformed(place: &Place<'_>, path: &Path, message: &str) -> BuildError {
+    let (summary, hints) = explained(message);
+    let error = place.error("malformed declaration", path, &summary, 1);
+    hints.into_iter().fold(error, BuildError::hint)
 }
 
 /// A parser's message without the list of what it knows, and hints made of that list.

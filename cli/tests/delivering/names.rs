@@ -242,8 +242,8 @@ fn fields(random: &mut StdRng, folder: &Path, depth: u32) -> Value {
     fields.into()
 }
 
-/// Our names of an image, and how it is called.
-fn named(folder: &Path, fields: &Value) -> (Named, String) {
+/// Our names of an image.
+fn named(folder: &Path, fields: &Value) -> Named {
     let parent = fields["base_image"].as_object();
     let parent = parent.map(|parent| named(folder, &Value::Object(parent.clone())));
     let spec: ImageSpec = serde_json::from_value(fields.clone()).expect("a spec");
@@ -252,17 +252,9 @@ fn named(folder: &Path, fields: &Value) -> (Named, String) {
         default_name: "flytekit",
         registry: spec.registry.as_deref(),
         platform: None,
-        base: parent.as_ref().map(|(named, at)| (named, at.as_str())),
+        base: parent.as_ref(),
     };
-    let named = name(&spec, &around).unwrap_or_else(|error| panic!("{error}: {fields}"));
-    let format = spec.tag_format.as_deref().unwrap_or("{spec_hash}");
-    let tag = format.replace("{spec_hash}", &named.tag);
-    let short = format!("{}:{tag}", spec.name.expect("a name").to_lowercase());
-    let reference = match &spec.registry {
-        Some(registry) if !registry.is_empty() => format!("{}/{short}", registry.to_lowercase()),
-        _ => short,
-    };
-    (named, reference)
+    name(&spec, &around).unwrap_or_else(|error| panic!("{error}: {fields}"))
 }
 
 #[test]
@@ -287,10 +279,10 @@ fn names_are_those_of_the_real_flytekit() {
         }
         let fields = fields(&mut random, folder.path(), 2);
         let theirs = peer.ask(&json!({"folder": folder.path(), "fields": fields}));
-        let (ours, reference) = named(folder.path(), &fields);
+        let ours = named(folder.path(), &fields);
         assert_eq!(
             theirs,
-            json!({"id": ours.id, "name": reference}),
+            json!({"id": ours.id, "name": ours.image}),
             "{fields}"
         );
     }

@@ -23,6 +23,9 @@ pub use python::{DEFAULT_SUITE, debian_pythons, python_of_suite, suite_for_pytho
 /// The builder of images for which nobody names one.
 const DEFAULT_BUILDER: &str = "default";
 
+/// The way out where only running code knows.
+const BY_PYTHON: &str = "`--via python` runs the code and asks flytekit";
+
 /// What a spec is resolved against.
 #[derive(Debug)]
 pub struct ResolveContext<'a> {
@@ -48,6 +51,22 @@ pub struct ResolveContext<'a> {
     pub extra_tags: &'a [String],
     /// `--tag-scheme`.
     pub tag_scheme: Option<TagScheme>,
+    /// What is known of a declaration that stands in Flyte code.
+    pub code: Option<Coded<'a>>,
+}
+
+/// What is known of a declaration that stands in Flyte code.
+///
+/// Its names are those that flytekit computes from the code alone: whatever flags and deployments say of registries
+/// and platforms decides where the image goes, and is in no name. The SDK is added to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Coded<'a> {
+    /// flytekit's names, where flytekit was asked.
+    pub named: Option<&'a flytekit::Named>,
+    /// Files of modules that the code's process had loaded, below `source_root`: these are copied, and no others.
+    pub loaded: Option<&'a [String]>,
+    /// The SDK, as a requirement.
+    pub sdk: &'a str,
 }
 
 /// A spec whose meaning is settled.
@@ -85,9 +104,11 @@ pub fn resolve_with(
 ) -> Result<Resolved, BuildError> {
     validate::validate(spec)?;
     validate::image_name(spec.name.as_deref().unwrap_or(cx.default_name))?;
+    let of_code = cx.code.map(|_| TagScheme::Flytekit);
     let scheme = cx
         .tag_scheme
         .or(cx.deployment.tag_scheme)
+        .or(of_code)
         .unwrap_or_default();
     let mut files = ResolvedFiles::default();
     let mut inputs = sources::Inputs::new(cx, cache, &mut files);
@@ -142,13 +163,10 @@ pub fn resolve_with(
         image_id: flytekit.as_ref().map(|named| named.id.clone()),
         lock: None,
     };
-    let tag = match &flytekit {
-        Some(named) => named.tag.clone(),
-        None => tag::canonical(&plan),
-    };
-    let tag = match &spec.tag_format {
-        Some(format) => validate::format_tag(format, &tag)?,
-        None => tag,
+    let tag = match (&flytekit, &spec.tag_format) {
+        (Some(named), _) => named.tag.clone(),
+        (None, Some(format)) => validate::format_tag(format, &tag::canonical(&plan))?,
+        (None, None) => tag::canonical(&plan),
     };
     let builder = builder(spec, cx);
     let mut builder_options = spec.builder_options.clone().unwrap_or_default();
@@ -169,22 +187,31 @@ pub fn resolve_with(
 
 /// What flytekit calls the image.
 fn named(spec: &ImageSpec, cx: &ResolveContext<'_>) -> Result<flytekit::Named, BuildError> {
-    let registry = registry(spec, cx).0;
-    let platforms = cx.platforms.map(|platforms| {
+    if let Some(named) = cx.code.and_then(|code| code.named) {
+        return Ok(named.clone());
+    }
+    let platforms = cx.platforms.filter(|_| cx.code.is_none()).map(|platforms| {
         let platforms: Vec<_> = platforms.iter().map(Platform::to_string).collect();
         platforms.join(",")
     });
-    let reference = cx.base.map(|base| base.destination.reference());
-    let base = cx.base.and_then(|base| base.flytekit.as_ref());
+    let registry = match cx.code {
+        Some(_) => spec.registry.as_deref(),
+        // An empty one of the declaration's own is printed, as flytekit does.
+        None => registry(spec, cx)
+            .0
+            .filter(|name| !name.is_empty() || spec.registry.as_deref() == Some("")),
+    };
     let around = flytekit::Surroundings {
         folder: cx.folder,
         default_name: cx.default_name,
-        // An empty one of the declaration's own is printed, as flytekit does.
-        registry: registry.filter(|name| !name.is_empty() || spec.registry.as_deref() == Some("")),
+        registry,
         platform: platforms.as_deref(),
-        base: base.zip(reference.as_deref()),
+        base: cx.base.and_then(|base| base.flytekit.as_ref()),
     };
-    flytekit::name(spec, &around)
+    flytekit::name(spec, &around).map_err(|error| match (cx.code, error.unnamed_field()) {
+        (Some(_), Some("source_copy_mode")) => error.hint(BY_PYTHON),
+        _ => error,
+    })
 }
 
 /// The registry that counts, and what those call it who pull.

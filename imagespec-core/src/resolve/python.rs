@@ -70,7 +70,11 @@ pub(super) fn packages(
             RequirementsKind::UvLock | RequirementsKind::PoetryLock
         )
     });
-    if cx.deployment.sdk == Some(Sdk::Flytekit) && !locked {
+    let sdk = match cx.deployment.sdk {
+        Some(Sdk::Flytekit) => Some("flytekit"),
+        None => cx.code.map(|code| code.sdk),
+    };
+    if let Some(sdk) = sdk.filter(|_| !locked) {
         let named = |requirement: &String| {
             let end = requirement
                 .find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-')
@@ -82,7 +86,7 @@ pub(super) fn packages(
             .map(|requirements| inputs.lines(&requirements.path))
             .unwrap_or_default();
         if !packages.iter().any(named) && !lines.iter().any(named) {
-            packages.push("flytekit".to_owned());
+            packages.push(cx.code.map_or(sdk, |code| code.sdk).to_owned());
         }
     }
     let venv_wanted = requirements.is_some() || !packages.is_empty() || spec.python_exec.is_some();

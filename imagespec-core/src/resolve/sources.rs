@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::ResolveContext;
 use crate::context::ContextFiles as _;
@@ -202,6 +202,18 @@ pub(super) fn source_root(
     if spec.source_copy_mode == Some(SourceCopyMode::NoCopy) {
         return Ok(None);
     }
+    let loaded = inputs.cx.code.and_then(|code| code.loaded);
+    if spec.source_copy_mode == Some(SourceCopyMode::LoadedModules) && loaded.is_none() {
+        let message =
+            "`source_copy_mode` is `loaded_modules`, which only running Python code can answer";
+        let error = BuildError::input(message)
+            .field("source_copy_mode")
+            .hint("use `all`, or `no_copy`");
+        return Err(match inputs.cx.code {
+            Some(_) => error.hint(super::BY_PYTHON),
+            None => error,
+        });
+    }
     let host = inputs.host("source_root", root)?;
     if !host.is_dir() {
         return Err(
@@ -209,7 +221,10 @@ pub(super) fn source_root(
                 .field("source_root"),
         );
     }
-    let found = Ignore::load(&host).and_then(|mut ignore| files::walk(&host, Some(&mut ignore)));
+    let found = match loaded {
+        Some(paths) => listed(&host, paths),
+        None => Ignore::load(&host).and_then(|mut ignore| files::walk(&host, Some(&mut ignore))),
+    };
     let found = found.map_err(|error| unreadable("source_root", root, &error))?;
     inputs.add("source_root", "src", found)?;
     Ok(Some(Step::Copy {
@@ -217,6 +232,19 @@ pub(super) fn source_root(
         from: "src".to_owned(),
         to: WORKDIR.to_owned(),
     }))
+}
+
+/// Files of a folder that are named one by one.
+fn listed(host: &Path, paths: &[String]) -> io::Result<Vec<files::Found>> {
+    let mut all = Vec::with_capacity(paths.len());
+    for path in paths {
+        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            let message = format!("a path that leads elsewhere: `{path}`");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        all.extend(files::found(path.clone(), host.join(path))?);
+    }
+    Ok(all)
 }
 
 /// The files and folders that `copy` names, to the same relative paths.

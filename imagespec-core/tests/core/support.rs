@@ -37,6 +37,7 @@ pub(crate) fn context<'a>(folder: &'a Path, deployment: &'a Deployment) -> Resol
         platforms: None,
         extra_tags: &[],
         tag_scheme: None,
+        code: None,
     }
 }
 

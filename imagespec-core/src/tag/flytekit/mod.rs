@@ -18,6 +18,7 @@ use sha1::{Digest as _, Sha1};
 
 use crate::error::BuildError;
 use crate::spec::{BaseImage, ImageSpec, SourceCopyMode};
+use crate::validate;
 use ignore::Rules;
 use repr::Unsure;
 
@@ -29,8 +30,10 @@ const EXCLUDED: [&str; 3] = ["pip_secret_mounts", "builder", "runtime_packages"]
 pub struct Named {
     /// Its `id`, which a running container is known by.
     pub id: String,
-    /// Its tag, before `tag_format`.
+    /// Its tag.
     pub tag: String,
+    /// Its name: `[registry/]name:tag`.
+    pub image: String,
     /// The declaration as Python prints it, for images that start from this one.
     printed: String,
 }
@@ -46,19 +49,31 @@ pub struct Surroundings<'a> {
     pub registry: Option<&'a str>,
     /// The platforms, separated by commas, where a flag says them.
     pub platform: Option<&'a str>,
-    /// The image it starts from where that is one of ours: its names, and `[registry/]name:tag`.
-    pub base: Option<(&'a Named, &'a str)>,
+    /// The names of the image it starts from, where that is one of ours.
+    pub base: Option<&'a Named>,
+}
+
+impl Named {
+    /// The names that flytekit itself has given.
+    pub fn given(id: String, tag: String, image: String) -> Self {
+        Self {
+            id,
+            tag,
+            image,
+            printed: String::new(),
+        }
+    }
 }
 
 /// Computes flytekit's names of a declaration.
 pub fn name(spec: &ImageSpec, around: &Surroundings<'_>) -> Result<Named, BuildError> {
     let mut fields = fields(spec, around)?;
-    let base = around.base.map(|(named, _)| named.printed.as_str());
+    let base = around.base.map(|named| named.printed.as_str());
     let printed = print(&fields, spec.source_copy_mode, base)?;
     let id = digest(&printed);
 
-    if let Some((_, reference)) = around.base {
-        fields.insert("base_image".to_owned(), reference.into());
+    if let Some(named) = around.base {
+        fields.insert("base_image".to_owned(), named.image.as_str().into());
     }
     if let (Some(mode), Some(root)) = (spec.source_copy_mode, &spec.source_root)
         && mode != SourceCopyMode::NoCopy
@@ -78,10 +93,21 @@ pub fn name(spec: &ImageSpec, around: &Surroundings<'_>) -> Result<Named, BuildE
         fields.insert("requirements".to_owned(), digest.into());
     }
     fields.remove("registry_config");
-    let tag = digest(&print(&fields, spec.source_copy_mode, None)?);
+    let tag = digest(&print(&fields, spec.source_copy_mode, None)?).replace('-', "_");
+    let tag = match &spec.tag_format {
+        Some(format) => validate::format_tag(format, &tag)?,
+        None => tag,
+    };
+    let name = spec.name.as_deref().unwrap_or(around.default_name);
+    let name = format!("{}:{tag}", name.to_lowercase());
+    let registry = around.registry.filter(|registry| !registry.is_empty());
     Ok(Named {
         id,
-        tag: tag.replace('-', "_"),
+        image: match registry {
+            Some(registry) => format!("{}/{name}", registry.to_lowercase()),
+            None => name,
+        },
+        tag,
         printed,
     })
 }

@@ -1,0 +1,545 @@
+//! Expressions: what they are worth.
+
+use std::rc::Rc;
+
+use ruff_python_ast::{
+    BoolOp, CmpOp, Comprehension, ConversionFlag, Expr, ExprCall, ExprCompare, ExprFString, FStringPart,
+    InterpolatedStringElement, Number, Operator, UnaryOp,
+};
+use ruff_text_size::Ranged;
+
+use super::library;
+use super::value::{Arguments, Body, Names, Pairs, Value};
+use super::{DEPTH, Frame, Reader, STEPS};
+
+/// The longest text or list that is made of others.
+const LARGE: usize = 1 << 20;
+
+/// The place of an item, counted from the end where it is negative.
+pub(super) fn index(length: usize, at: i64) -> Option<usize> {
+    let at = if at < 0 { at + i64::try_from(length).ok()? } else { at };
+    usize::try_from(at).ok().filter(|at| *at < length)
+}
+
+impl Reader<'_> {
+    pub(super) fn eval(&mut self, expression: &Expr, frame: &Frame) -> Value {
+        self.steps += 1;
+        if self.depth >= DEPTH || self.steps > STEPS {
+            return frame.lost(expression, "there is too much to do before this");
+        }
+        self.depth += 1;
+        let value = self.eval_inner(expression, frame);
+        self.depth -= 1;
+        value
+    }
+
+    fn eval_inner(&mut self, expression: &Expr, frame: &Frame) -> Value {
+        match expression {
+            Expr::NoneLiteral(_) => Value::None,
+            Expr::BooleanLiteral(literal) => Value::Bool(literal.value),
+            Expr::NumberLiteral(literal) => match &literal.value {
+                Number::Int(number) => match number.as_i64() {
+                    Some(number) => Value::Int(number),
+                    None => frame.lost(expression, "a number of this size"),
+                },
+                Number::Float(number) => Value::Float(*number),
+                Number::Complex { .. } => frame.lost(expression, "a complex number"),
+            },
+            Expr::StringLiteral(literal) => Value::text(literal.value.to_str()),
+            Expr::FString(text) => self.interpolated(text, frame),
+            Expr::List(list) => self.sequence(&list.elts, expression, frame, Value::list),
+            Expr::Tuple(tuple) => self.sequence(&tuple.elts, expression, frame, |items| Value::Tuple(items.into())),
+            Expr::Dict(dict) => {
+                let mut pairs = Pairs::new();
+                for item in &dict.items {
+                    let value = self.eval(&item.value, frame);
+                    match &item.key {
+                        Some(key) => {
+                            let key = self.eval(key, frame);
+                            if let Some(why) = key.unknown() {
+                                return Value::Unknown(why);
+                            }
+                            insert(&mut pairs, key, value);
+                        }
+                        None => match &value {
+                            Value::Dict(other) if value.unknown().is_none() => {
+                                for (key, value) in other.held.borrow().iter() {
+                                    insert(&mut pairs, key.clone(), value.clone());
+                                }
+                            }
+                            _ => return value.unknown().map_or_else(|| frame.lost(&item.value, "what is unpacked here"), Value::Unknown),
+                        },
+                    }
+                }
+                Value::dict(pairs)
+            }
+            Expr::Name(name) => match self.lookup(&name.id, frame) {
+                Some(value) => value,
+                None => frame.lost(expression, format!("`{}` is bound nowhere that is known", name.id)),
+            },
+            Expr::Attribute(attribute) => {
+                let owner = self.eval(&attribute.value, frame);
+                self.attribute(&owner, &attribute.attr, expression, frame)
+            }
+            Expr::Subscript(subscript) => {
+                let owner = self.eval(&subscript.value, frame);
+                if let Expr::Slice(slice) = &*subscript.slice {
+                    return self.slice(&owner, slice, expression, frame);
+                }
+                let key = self.eval(&subscript.slice, frame);
+                self.item(&owner, &key, expression, frame)
+            }
+            Expr::Call(call) => self.call_expression(call, frame),
+            Expr::BinOp(binary) => {
+                let left = self.eval(&binary.left, frame);
+                let right = self.eval(&binary.right, frame);
+                self.binary(&left, binary.op, &right, expression, frame)
+            }
+            Expr::UnaryOp(unary) => {
+                let value = self.eval(&unary.operand, frame);
+                match (unary.op, &value) {
+                    (UnaryOp::Not, _) => match value.truth() {
+                        Some(truth) => Value::Bool(!truth),
+                        None => value.unknown().map_or_else(|| frame.lost(expression, "whether this is true"), Value::Unknown),
+                    },
+                    (UnaryOp::USub, Value::Int(number)) if *number != i64::MIN => Value::Int(-number),
+                    (UnaryOp::USub, Value::Float(number)) => Value::Float(-number),
+                    (UnaryOp::UAdd, Value::Int(_) | Value::Float(_)) => value,
+                    (_, Value::Unknown(_)) => value,
+                    _ => frame.lost(expression, "what this operator makes"),
+                }
+            }
+            Expr::BoolOp(operation) => {
+                let mut last = Value::None;
+                for operand in &operation.values {
+                    last = self.eval(operand, frame);
+                    let Some(truth) = last.truth() else {
+                        return last.unknown().map_or_else(|| frame.lost(operand, "whether this is true"), Value::Unknown);
+                    };
+                    if truth == (operation.op == BoolOp::Or) {
+                        return last;
+                    }
+                }
+                last
+            }
+            Expr::Compare(compare) => self.compare(compare, frame),
+            Expr::If(choice) => {
+                let test = self.eval(&choice.test, frame);
+                match test.truth() {
+                    Some(true) => self.eval(&choice.body, frame),
+                    Some(false) => self.eval(&choice.orelse, frame),
+                    None => test.unknown().map_or_else(|| frame.lost(&*choice.test, "whether this is true"), Value::Unknown),
+                }
+            }
+            Expr::Named(named) => {
+                let value = self.eval(&named.value, frame);
+                self.assign(&named.target, value.clone(), frame);
+                value
+            }
+            Expr::Lambda(lambda) => {
+                let parameters = lambda.parameters.as_deref().cloned().unwrap_or_default();
+                let body = Body::Expression((*lambda.body).clone());
+                Value::Function(self.closure("<lambda>", &parameters, body, frame))
+            }
+            Expr::ListComp(made) => self.comprehension(&made.generators, expression, frame, |reader, frame| reader.eval(&made.elt, frame)),
+            Expr::Generator(made) => self.comprehension(&made.generators, expression, frame, |reader, frame| reader.eval(&made.elt, frame)),
+            Expr::DictComp(made) => {
+                let pairs = self.comprehension(&made.generators, expression, frame, |reader, frame| {
+                    let key = made.key.as_ref().map_or(Value::None, |key| reader.eval(key, frame));
+                    let value = reader.eval(&made.value, frame);
+                    Value::Tuple([key, value].into())
+                });
+                let mut all = Pairs::new();
+                let Some(items) = pairs.items() else { return pairs };
+                for pair in items {
+                    if let Value::Tuple(pair) = pair {
+                        if let Some(why) = pair[0].unknown() {
+                            return Value::Unknown(why);
+                        }
+                        insert(&mut all, pair[0].clone(), pair[1].clone());
+                    }
+                }
+                Value::dict(all)
+            }
+            Expr::Starred(starred) => self.eval(&starred.value, frame),
+            Expr::EllipsisLiteral(_) => Value::library("builtins.Ellipsis"),
+            Expr::Set(_) | Expr::SetComp(_) => frame.lost(expression, "the order of a set"),
+            Expr::BytesLiteral(_) => frame.lost(expression, "bytes"),
+            Expr::Await(_) | Expr::Yield(_) | Expr::YieldFrom(_) | Expr::TString(_) | Expr::Slice(_) | Expr::IpyEscapeCommand(_) => {
+                frame.lost(expression, "what this expression makes")
+            }
+        }
+    }
+
+    fn sequence(&mut self, elements: &[Expr], at: &Expr, frame: &Frame, make: impl Fn(Vec<Value>) -> Value) -> Value {
+        let mut items = Vec::with_capacity(elements.len());
+        for element in elements {
+            let value = self.eval(element, frame);
+            if !element.is_starred_expr() {
+                items.push(value);
+                continue;
+            }
+            match value.items() {
+                Some(more) => items.extend(more),
+                None => return value.unknown().map_or_else(|| frame.lost(at, "what is unpacked here"), Value::Unknown),
+            }
+        }
+        make(items)
+    }
+
+    fn interpolated(&mut self, text: &ExprFString, frame: &Frame) -> Value {
+        let mut made = String::new();
+        for part in text.value.as_slice() {
+            let elements = match part {
+                FStringPart::Literal(literal) => {
+                    made.push_str(&literal.value);
+                    continue;
+                }
+                FStringPart::FString(text) => &text.elements,
+            };
+            for element in elements.iter() {
+                let element = match element {
+                    InterpolatedStringElement::Literal(literal) => {
+                        made.push_str(&literal.value);
+                        continue;
+                    }
+                    InterpolatedStringElement::Interpolation(element) => element,
+                };
+                let value = self.eval(&element.expression, frame);
+                if let Some(why) = value.unknown() {
+                    return Value::Unknown(why);
+                }
+                let plain = element.debug_text.is_none()
+                    && element.format_spec.is_none()
+                    && matches!(element.conversion, ConversionFlag::None | ConversionFlag::Str);
+                match value.to_text().filter(|_| plain) {
+                    Some(text) => made.push_str(&text),
+                    None => return frame.lost(&*element.expression, "how this is printed"),
+                }
+            }
+        }
+        Value::text(made)
+    }
+
+    /// What a name stands for.
+    pub(super) fn lookup(&self, name: &str, frame: &Frame) -> Option<Value> {
+        if !frame.globals.borrow().contains(name) {
+            for locals in frame.locals.iter().rev() {
+                if let Some(value) = locals.borrow().get(name) {
+                    return Some(value.clone());
+                }
+            }
+        }
+        if let Some(value) = frame.module.names.borrow().get(name) {
+            return Some(value.clone());
+        }
+        library::is_builtin(name).then(|| Value::library(format!("builtins.{name}")))
+    }
+
+    fn attribute(&mut self, owner: &Value, name: &str, at: &Expr, frame: &Frame) -> Value {
+        match owner {
+            Value::Unknown(_) => owner.clone(),
+            Value::Module(module) => {
+                let known = module.names.borrow().get(name).cloned();
+                known.unwrap_or_else(|| frame.lost(at, format!("`{}` has no `{name}` that is known here", module.name)))
+            }
+            Value::Class(names) => {
+                let known = names.borrow().get(name).cloned();
+                known.unwrap_or_else(|| frame.lost(at, format!("this class has no `{name}` that is known here")))
+            }
+            Value::Library(library) => library::constant(library, name, self.around).unwrap_or_else(|| Value::library(format!("{library}.{name}"))),
+            Value::Image(image) => {
+                if library::FIELDS.contains(&name) {
+                    if let Some(why) = owner.unknown() {
+                        return Value::Unknown(why);
+                    }
+                    let known = image.fields.held.borrow().get(name).cloned();
+                    return known.unwrap_or_else(|| library::default_of(name, at, frame));
+                }
+                Value::Method(Rc::new((owner.clone(), name.to_owned())))
+            }
+            Value::Path(path) => library::path_attribute(path, name).unwrap_or_else(|| Value::Method(Rc::new((owner.clone(), name.to_owned())))),
+            Value::Str(_) | Value::List(_) | Value::Dict(_) | Value::Tuple(_) => Value::Method(Rc::new((owner.clone(), name.to_owned()))),
+            Value::Holder(_) if name == "task" => owner.clone(),
+            Value::Function(function) if name == "__name__" => Value::text(&function.name),
+            Value::Function(_) => frame.lost(at, "an attribute of a function"),
+            _ => frame.lost(at, format!("the attribute `{name}`")),
+        }
+    }
+
+    fn item(&mut self, owner: &Value, key: &Value, at: &Expr, frame: &Frame) -> Value {
+        if let Some(why) = owner.unknown().or_else(|| key.unknown()) {
+            return Value::Unknown(why);
+        }
+        let missing = |what: &str| frame.lost(at, what.to_owned());
+        match (owner, key) {
+            (Value::List(_) | Value::Tuple(_) | Value::Str(_), Value::Int(at)) => {
+                let items = owner.items().unwrap_or_default();
+                index(items.len(), *at).map_or_else(|| missing("there is no such item"), |at| items[at].clone())
+            }
+            (Value::Dict(dict), _) => {
+                let pairs = dict.held.borrow();
+                let mut doubtful = false;
+                for (known, value) in pairs.iter() {
+                    match known.equals(key) {
+                        Some(true) => return value.clone(),
+                        Some(false) => {}
+                        None => doubtful = true,
+                    }
+                }
+                missing(if doubtful { "which item this is" } else { "there is no such key" })
+            }
+            (Value::Library(name), _) if &**name == "os.environ" => match key.to_text() {
+                Some(key) => self.variable(&key).unwrap_or_else(|| missing("the variable is not set")),
+                None => missing("which variable this is"),
+            },
+            (Value::Library(name), _) => Value::library(format!("{name}[]")),
+            _ => missing("what this item is"),
+        }
+    }
+
+    fn slice(&mut self, owner: &Value, slice: &ruff_python_ast::ExprSlice, at: &Expr, frame: &Frame) -> Value {
+        let mut bound = |bound: &Option<Box<Expr>>| match bound {
+            None => Some(None),
+            Some(bound) => match self.eval(bound, frame) {
+                Value::Int(at) => Some(Some(at)),
+                _ => None,
+            },
+        };
+        let (Some(lower), Some(upper), Some(None)) = (bound(&slice.lower), bound(&slice.upper), bound(&slice.step)) else {
+            return frame.lost(at, "which part this is");
+        };
+        let Some(items) = owner.items() else {
+            return owner.unknown().map_or_else(|| frame.lost(at, "which part this is"), Value::Unknown);
+        };
+        let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+        let clamp = |at: i64| usize::try_from(if at < 0 { at.saturating_add(length).max(0) } else { at.min(length) }).unwrap_or(0);
+        let (lower, upper) = (clamp(lower.unwrap_or(0)), clamp(upper.unwrap_or(length)));
+        let part = items.get(lower..upper.max(lower)).unwrap_or_default().to_vec();
+        match owner {
+            Value::Tuple(_) => Value::Tuple(part.into()),
+            Value::Str(_) => Value::text(part.iter().filter_map(Value::to_text).collect::<Vec<_>>().concat()),
+            _ => Value::list(part),
+        }
+    }
+
+    pub(super) fn binary(&mut self, left: &Value, operator: Operator, right: &Value, at: &impl Ranged, frame: &Frame) -> Value {
+        if let Some(why) = left.unknown().or_else(|| right.unknown()) {
+            return Value::Unknown(why);
+        }
+        let lost = || frame.lost(at, "what this operator makes");
+        let number = |number: Option<i64>| number.map_or_else(lost, Value::Int);
+        match (left, operator, right) {
+            (Value::Str(a), Operator::Add, Value::Str(b)) if a.len() + b.len() < LARGE => Value::text(format!("{a}{b}")),
+            (Value::Str(text), Operator::Mult, Value::Int(times)) | (Value::Int(times), Operator::Mult, Value::Str(text)) => {
+                let times = usize::try_from(*times).unwrap_or(0);
+                if text.len().saturating_mul(times) < LARGE { Value::text(text.repeat(times)) } else { lost() }
+            }
+            (Value::List(_), Operator::Add, Value::List(_)) => {
+                let items = [left, right].into_iter().filter_map(Value::items).flatten();
+                let items: Vec<_> = items.collect();
+                if items.len() > LARGE { lost() } else { Value::list(items) }
+            }
+            (Value::Tuple(a), Operator::Add, Value::Tuple(b)) => Value::Tuple(a.iter().chain(b.iter()).cloned().collect()),
+            (Value::List(_), Operator::Mult, Value::Int(times)) => {
+                let items = left.items().unwrap_or_default();
+                let times = usize::try_from(*times).unwrap_or(0);
+                if items.len().saturating_mul(times) > LARGE { return lost() }
+                Value::list(items.iter().cycle().take(items.len() * times).cloned().collect())
+            }
+            (Value::Dict(a), Operator::BitOr, Value::Dict(b)) => {
+                let mut pairs = a.held.borrow().clone();
+                for (key, value) in b.held.borrow().iter() {
+                    insert(&mut pairs, key.clone(), value.clone());
+                }
+                Value::dict(pairs)
+            }
+            (Value::Path(path), Operator::Div, Value::Str(more) | Value::Path(more)) => Value::Path(library::join(path, more).into()),
+            (Value::Str(path), Operator::Div, Value::Path(more)) => Value::Path(library::join(path, more).into()),
+            (Value::Int(a), Operator::Add, Value::Int(b)) => number(a.checked_add(*b)),
+            (Value::Int(a), Operator::Sub, Value::Int(b)) => number(a.checked_sub(*b)),
+            (Value::Int(a), Operator::Mult, Value::Int(b)) => number(a.checked_mul(*b)),
+            (Value::Int(a), Operator::FloorDiv, Value::Int(b)) if *b > 0 => number(Some(a.div_euclid(*b))),
+            (Value::Int(a), Operator::Mod, Value::Int(b)) if *b > 0 => number(Some(a.rem_euclid(*b))),
+            (Value::Str(format), Operator::Mod, _) => library::percent(format, right).map_or_else(lost, Value::text),
+            _ => lost(),
+        }
+    }
+
+    fn compare(&mut self, compare: &ExprCompare, frame: &Frame) -> Value {
+        let mut left = self.eval(&compare.left, frame);
+        for (operator, right) in compare.ops.iter().zip(&compare.comparators) {
+            let right_value = self.eval(right, frame);
+            let known = match operator {
+                CmpOp::Eq => left.equals(&right_value),
+                CmpOp::NotEq => left.equals(&right_value).map(|equal| !equal),
+                CmpOp::Is | CmpOp::IsNot => match (&left, &right_value) {
+                    (Value::None, Value::None) => Some(true),
+                    (Value::Bool(a), Value::Bool(b)) => Some(a == b),
+                    (value, Value::None) | (Value::None, value) if value.unknown().is_none() && !matches!(value, Value::Library(_)) => Some(false),
+                    _ => None,
+                }
+                .map(|same| same == (*operator == CmpOp::Is)),
+                CmpOp::In | CmpOp::NotIn => within(&left, &right_value).map(|is| is == (*operator == CmpOp::In)),
+                CmpOp::Lt | CmpOp::LtE | CmpOp::Gt | CmpOp::GtE => order(&left, &right_value, self.around).map(|order| match operator {
+                    CmpOp::Lt => order.is_lt(),
+                    CmpOp::LtE => order.is_le(),
+                    CmpOp::Gt => order.is_gt(),
+                    _ => order.is_ge(),
+                }),
+            };
+            match known {
+                Some(true) => left = right_value,
+                Some(false) => return Value::Bool(false),
+                None => {
+                    let why = left.unknown().or_else(|| right_value.unknown());
+                    return why.map_or_else(|| frame.lost(compare, "how this compares"), Value::Unknown);
+                }
+            }
+        }
+        Value::Bool(true)
+    }
+
+    fn comprehension(
+        &mut self,
+        generators: &[Comprehension],
+        at: &Expr,
+        frame: &Frame,
+        mut element: impl FnMut(&mut Self, &Frame) -> Value,
+    ) -> Value {
+        let names: Names = Rc::default();
+        let mut inside = frame.clone();
+        inside.locals.push(names);
+        let mut items = Vec::new();
+        match self.generate(generators, at, &inside, &mut items, &mut element) {
+            Ok(()) => Value::list(items),
+            Err(value) => value,
+        }
+    }
+
+    fn generate(
+        &mut self,
+        generators: &[Comprehension],
+        at: &Expr,
+        frame: &Frame,
+        items: &mut Vec<Value>,
+        element: &mut impl FnMut(&mut Self, &Frame) -> Value,
+    ) -> Result<(), Value> {
+        let Some((first, rest)) = generators.split_first() else {
+            if items.len() >= LARGE {
+                return Err(frame.lost(at, "there is too much in this"));
+            }
+            items.push(element(self, frame));
+            return Ok(());
+        };
+        let value = self.eval(&first.iter, frame);
+        let Some(all) = value.items().filter(|_| !first.is_async) else {
+            return Err(value.unknown().map_or_else(|| frame.lost(&first.iter, "what this goes through"), Value::Unknown));
+        };
+        for item in all {
+            self.assign(&first.target, item, frame);
+            let mut wanted = true;
+            for test in &first.ifs {
+                let value = self.eval(test, frame);
+                match value.truth() {
+                    Some(truth) => wanted &= truth,
+                    None => return Err(value.unknown().map_or_else(|| frame.lost(test, "whether this is true"), Value::Unknown)),
+                }
+                if !wanted {
+                    break;
+                }
+            }
+            if wanted {
+                self.generate(rest, at, frame, items, element)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn call_expression(&mut self, call: &ExprCall, frame: &Frame) -> Value {
+        let called = self.eval(&call.func, frame);
+        let arguments = self.arguments(call, frame);
+        self.call(&called, arguments, call, frame)
+    }
+
+    fn arguments(&mut self, call: &ExprCall, frame: &Frame) -> Arguments {
+        let mut arguments = Arguments::default();
+        for argument in &call.arguments.args {
+            let value = self.eval(argument, frame);
+            if !argument.is_starred_expr() {
+                arguments.positional.push(value);
+                continue;
+            }
+            match value.items() {
+                Some(items) => arguments.positional.extend(items),
+                None => arguments.open = Some(value.unknown().unwrap_or_else(|| frame.unknown(argument, "what is unpacked here"))),
+            }
+        }
+        for keyword in &call.arguments.keywords {
+            let value = self.eval(&keyword.value, frame);
+            if let Some(name) = &keyword.arg {
+                arguments.named.insert(name.as_str().to_owned(), value);
+                continue;
+            }
+            let known = match &value {
+                Value::Dict(dict) if value.unknown().is_none() => {
+                    let pairs = dict.held.borrow();
+                    let named = pairs.iter().map(|(key, value)| Some((key.to_text()?, value.clone())));
+                    named.collect::<Option<Vec<_>>>()
+                }
+                _ => None,
+            };
+            match known {
+                Some(named) => arguments.named.extend(named.into_iter().map(|(key, value)| (key.to_string(), value))),
+                None => arguments.open = Some(value.unknown().unwrap_or_else(|| frame.unknown(&keyword.value, "what is unpacked here"))),
+            }
+        }
+        arguments
+    }
+}
+
+/// Puts a value into a dictionary.
+pub(super) fn insert(pairs: &mut Pairs, key: Value, value: Value) {
+    match pairs.iter().position(|(known, _)| known.equals(&key) == Some(true)) {
+        Some(at) => pairs[at].1 = value,
+        None => pairs.push((key, value)),
+    }
+}
+
+/// `item in whole`.
+fn within(item: &Value, whole: &Value) -> Option<bool> {
+    if let (Value::Str(part), Value::Str(text)) = (item, whole) {
+        return Some(text.contains(&**part));
+    }
+    let mut found = Some(false);
+    for known in whole.items()? {
+        match known.equals(item) {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => found = None,
+        }
+    }
+    found
+}
+
+/// How two values are ordered.
+fn order(a: &Value, b: &Value, around: super::Around<'_>) -> Option<std::cmp::Ordering> {
+    match (a, b) {
+        (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
+        (Value::Str(a), Value::Str(b)) => Some(a.cmp(b)),
+        (Value::Library(name), Value::Tuple(_)) if &**name == "sys.version_info" => {
+            // Only where the interpreter is known without being asked.
+            let version = around.interpreter?.version()?;
+            let asked = b.items()?;
+            let numbers = asked.iter().map(|item| if let Value::Int(number) = item { Some(*number) } else { None });
+            let numbers = numbers.collect::<Option<Vec<_>>>()?;
+            let mine = [i64::from(version.0), i64::from(version.1)];
+            // Of a longer one, the third number would count.
+            (numbers.len() <= 2).then(|| {
+                let order = mine[..numbers.len()].cmp(&numbers[..]);
+                if order.is_eq() { std::cmp::Ordering::Greater } else { order }
+            })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,748 @@
+//! Statements: what they bind, and where they go.
+
+use std::rc::Rc;
+
+use indexmap::IndexMap;
+use ruff_python_ast::visitor::{self, Visitor};
+use ruff_python_ast::{
+    ElifElseClause, ExceptHandler, Expr, Stmt, StmtAugAssign, StmtClassDef, StmtFor, StmtFunctionDef, StmtIf, StmtTry,
+    StmtWhile,
+};
+use ruff_text_size::Ranged;
+
+use super::value::{Arguments, Body, Function, Module, Names, Spot, Unknown, Value};
+use super::{Frame, Reader, STEPS};
+
+/// The longest loop that is gone through.
+const ROUNDS: usize = 10_000;
+
+/// Where a statement goes.
+#[derive(Debug)]
+pub(super) enum Flow {
+    Next,
+    Return(Value),
+    Break,
+    Continue,
+    /// An exception, and where it is raised.
+    Raise(Spot),
+    /// Nobody knows.
+    Lost(Rc<Unknown>),
+}
+
+impl Reader<'_> {
+    pub(super) fn run(&mut self, statements: &[Stmt], frame: &Frame) -> Flow {
+        for statement in statements {
+            self.steps += 1;
+            if self.steps > STEPS {
+                return Flow::Lost(frame.unknown(statement, "there is too much to do before this"));
+            }
+            match self.statement(statement, frame) {
+                Flow::Next => {}
+                other => return other,
+            }
+        }
+        Flow::Next
+    }
+
+    fn statement(&mut self, statement: &Stmt, frame: &Frame) -> Flow {
+        match statement {
+            Stmt::Assign(assign) => {
+                let value = self.eval(&assign.value, frame);
+                for target in &assign.targets {
+                    self.assign(target, value.clone(), frame);
+                }
+            }
+            Stmt::AnnAssign(assign) => {
+                if let Some(value) = &assign.value {
+                    let value = self.eval(value, frame);
+                    self.assign(&assign.target, value, frame);
+                }
+            }
+            Stmt::AugAssign(assign) => self.aug_assign(assign, frame),
+            Stmt::Expr(expression) => drop(self.eval(&expression.value, frame)),
+            Stmt::Import(import) => self.import_names(import, frame),
+            Stmt::ImportFrom(import) => self.import_from(import, frame),
+            Stmt::FunctionDef(function) => self.function(function, frame),
+            Stmt::ClassDef(class) => self.class(class, frame),
+            Stmt::Return(returned) => {
+                let value = returned.value.as_ref().map_or(Value::None, |value| self.eval(value, frame));
+                return Flow::Return(value);
+            }
+            Stmt::If(branch) => return self.branch(branch, frame),
+            Stmt::For(each) => return self.each(each, frame),
+            Stmt::While(during) => return self.during(during, frame),
+            Stmt::Try(attempt) => return self.attempt(attempt, frame),
+            Stmt::With(with) => {
+                for item in &with.items {
+                    self.eval(&item.context_expr, frame);
+                    if let Some(target) = &item.optional_vars {
+                        let lost = frame.lost(item, "what a `with` statement binds");
+                        self.assign(target, lost, frame);
+                    }
+                }
+                return match self.run(&with.body, frame) {
+                    // It may be caught.
+                    Flow::Raise(spot) => Flow::Lost(Rc::new(Unknown {
+                        spot,
+                        why: "whether this exception is caught".to_owned(),
+                    })),
+                    flow => flow,
+                };
+            }
+            Stmt::Match(matched) => {
+                let why = frame.unknown(&*matched.subject, "which case of a `match` statement applies");
+                for case in &matched.cases {
+                    self.forget(&case.body, frame, &why);
+                }
+                let bodies = matched.cases.iter().flat_map(|case| &*case.body);
+                if leaves(bodies) {
+                    return Flow::Lost(why);
+                }
+            }
+            Stmt::Delete(delete) => {
+                for target in &delete.targets {
+                    match target {
+                        Expr::Name(name) => drop(frame.names().borrow_mut().shift_remove(name.id.as_str())),
+                        other => {
+                            let why = frame.unknown(other, "what is left after `del`");
+                            self.lose_owner(other, frame, &why);
+                        }
+                    }
+                }
+            }
+            Stmt::Raise(raise) => return Flow::Raise(frame.spot(raise)),
+            Stmt::Assert(assert) => {
+                if self.eval(&assert.test, frame).truth() == Some(false) {
+                    return Flow::Raise(frame.spot(assert));
+                }
+            }
+            Stmt::Global(global) => {
+                let names = global.names.iter().map(|name| name.as_str().to_owned());
+                frame.globals.borrow_mut().extend(names);
+            }
+            Stmt::Nonlocal(outer) => return Flow::Lost(frame.unknown(outer, "names of a function around this one")),
+            Stmt::Break(_) => return Flow::Break,
+            Stmt::Continue(_) => return Flow::Continue,
+            Stmt::TypeAlias(alias) => {
+                let lost = frame.lost(alias, "a type");
+                self.assign(&alias.name, lost, frame);
+            }
+            Stmt::Pass(_) | Stmt::IpyEscapeCommand(_) => {}
+        }
+        Flow::Next
+    }
+
+    /// Binds a name.
+    pub(super) fn bind(&mut self, name: &str, value: Value, frame: &Frame) {
+        let names = if frame.globals.borrow().contains(name) {
+            Rc::clone(&frame.module.names)
+        } else {
+            frame.names()
+        };
+        names.borrow_mut().insert(name.to_owned(), value);
+    }
+
+    pub(super) fn assign(&mut self, target: &Expr, value: Value, frame: &Frame) {
+        match target {
+            Expr::Name(name) => self.bind(&name.id, value, frame),
+            Expr::Tuple(tuple) => self.unpack(&tuple.elts, &value, target, frame),
+            Expr::List(list) => self.unpack(&list.elts, &value, target, frame),
+            Expr::Starred(starred) => self.assign(&starred.value, value, frame),
+            Expr::Attribute(attribute) => {
+                let owner = self.eval(&attribute.value, frame);
+                match owner {
+                    Value::Image(image) => {
+                        if value_reaches(&value, &Value::Image(Rc::clone(&image))) {
+                            image.fields.lose(&frame.unknown(target, "an image in itself"));
+                            return;
+                        }
+                        let mut fields = image.fields.held.borrow_mut();
+                        fields.insert(attribute.attr.as_str().to_owned(), value);
+                    }
+                    Value::Class(names) => {
+                        names.borrow_mut().insert(attribute.attr.as_str().to_owned(), value);
+                    }
+                    Value::Module(module) => {
+                        module.names.borrow_mut().insert(attribute.attr.as_str().to_owned(), value);
+                    }
+                    _ => {}
+                }
+            }
+            Expr::Subscript(subscript) => {
+                let owner = self.eval(&subscript.value, frame);
+                let key = self.eval(&subscript.slice, frame);
+                self.put(&owner, &key, value, target, frame);
+            }
+            _ => {}
+        }
+    }
+
+    fn unpack(&mut self, targets: &[Expr], value: &Value, at: &Expr, frame: &Frame) {
+        let items = value.items().filter(|items| {
+            items.len() == targets.len() && !targets.iter().any(Expr::is_starred_expr)
+        });
+        for (index, target) in targets.iter().enumerate() {
+            let item = match (&items, value.unknown()) {
+                (Some(items), _) => items[index].clone(),
+                (None, Some(why)) => Value::Unknown(why),
+                (None, None) => frame.lost(at, "how this is unpacked"),
+            };
+            self.assign(target, item, frame);
+        }
+    }
+
+    /// `owner[key] = value`.
+    fn put(&mut self, owner: &Value, key: &Value, value: Value, at: &Expr, frame: &Frame) {
+        let why = || frame.unknown(at, "what is changed here");
+        if value_reaches(&value, owner) {
+            return owner.lose(&why());
+        }
+        match (owner, key) {
+            (Value::Dict(dict), key) if key.unknown().is_none() => {
+                let mut pairs = dict.held.borrow_mut();
+                let known = pairs.iter().position(|(known, _)| known.equals(key) == Some(true));
+                match known {
+                    Some(index) => pairs[index].1 = value,
+                    None => pairs.push((key.clone(), value)),
+                }
+            }
+            (Value::List(list), Value::Int(index)) => {
+                let mut items = list.held.borrow_mut();
+                match super::expressions::index(items.len(), *index) {
+                    Some(index) => items[index] = value,
+                    None => list.lose(&why()),
+                }
+            }
+            (Value::Library(name), _) if &**name == "os.environ" => {
+                let lost = Value::Unknown(why());
+                // What is read of it later is no longer what it was.
+                self.set_variable(key, value.to_text(), &lost);
+            }
+            (owner, _) => owner.lose(&why()),
+        }
+    }
+
+    fn aug_assign(&mut self, assign: &StmtAugAssign, frame: &Frame) {
+        let current = self.eval(&assign.target, frame);
+        let value = self.eval(&assign.value, frame);
+        if let (Value::List(list), ruff_python_ast::Operator::Add) = (&current, assign.op) {
+            // In place: other names of the list see it.
+            match value.items() {
+                Some(items) if !items.iter().any(|item| value_reaches(item, &current)) => list.held.borrow_mut().extend(items),
+                _ => list.lose(&value.unknown().unwrap_or_else(|| frame.unknown(assign, "what is added here"))),
+            }
+            return;
+        }
+        if let (Value::Dict(_), ruff_python_ast::Operator::BitOr) = (&current, assign.op) {
+            let arguments = Arguments {
+                positional: vec![value],
+                ..Arguments::default()
+            };
+            self.method(&current, "update", arguments, assign, frame);
+            return;
+        }
+        let value = self.binary(&current, assign.op, &value, assign, frame);
+        self.assign(&assign.target, value, frame);
+    }
+
+    fn branch(&mut self, branch: &StmtIf, frame: &Frame) -> Flow {
+        let tested = [(Some(&*branch.test), &branch.body)];
+        let further = branch.elif_else_clauses.iter();
+        let clauses = tested.into_iter().chain(further.map(|ElifElseClause { test, body, .. }| (test.as_ref(), body)));
+        let clauses: Vec<_> = clauses.collect();
+        for (index, (test, body)) in clauses.iter().enumerate() {
+            let Some(test) = test else {
+                return self.run(body, frame);
+            };
+            let value = self.eval(test, frame);
+            match value.truth() {
+                Some(true) => return self.run(body, frame),
+                Some(false) => {}
+                None => {
+                    let why = value.unknown().unwrap_or_else(|| frame.unknown(*test, "whether this is true"));
+                    let rest = &clauses[index..];
+                    for (_, body) in rest {
+                        self.forget(body, frame, &why);
+                    }
+                    let statements = rest.iter().flat_map(|(_, body)| body.iter());
+                    return if leaves(statements) { Flow::Lost(why) } else { Flow::Next };
+                }
+            }
+        }
+        Flow::Next
+    }
+
+    fn each(&mut self, each: &StmtFor, frame: &Frame) -> Flow {
+        let value = self.eval(&each.iter, frame);
+        let items = value.items().filter(|items| items.len() <= ROUNDS && !each.is_async);
+        let Some(items) = items else {
+            let why = value.unknown().unwrap_or_else(|| frame.unknown(&*each.iter, "what this loop goes through"));
+            self.assign(&each.target, Value::Unknown(Rc::clone(&why)), frame);
+            self.forget(&each.body, frame, &why);
+            self.forget(&each.orelse, frame, &why);
+            let returns = returns(each.body.iter().chain(&*each.orelse));
+            return if returns { Flow::Lost(why) } else { Flow::Next };
+        };
+        for item in items {
+            self.assign(&each.target, item, frame);
+            match self.run(&each.body, frame) {
+                Flow::Next | Flow::Continue => {}
+                Flow::Break => return Flow::Next,
+                Flow::Lost(why) => {
+                    self.forget(&each.body, frame, &why);
+                    self.forget(&each.orelse, frame, &why);
+                    let returns = returns(each.body.iter().chain(&*each.orelse));
+                    return if returns { Flow::Lost(why) } else { Flow::Next };
+                }
+                other => return other,
+            }
+        }
+        self.run(&each.orelse, frame)
+    }
+
+    fn during(&mut self, during: &StmtWhile, frame: &Frame) -> Flow {
+        let value = self.eval(&during.test, frame);
+        if value.truth() == Some(false) {
+            return self.run(&during.orelse, frame);
+        }
+        let why = value.unknown().unwrap_or_else(|| frame.unknown(&*during.test, "how often this loop goes round"));
+        self.forget(&during.body, frame, &why);
+        self.forget(&during.orelse, frame, &why);
+        if returns(during.body.iter().chain(&*during.orelse)) {
+            return Flow::Lost(why);
+        }
+        Flow::Next
+    }
+
+    /// `try`: nobody knows where its body ends. Names that only the body binds are what it makes of them, since
+    /// without it they would not be there; others are not known.
+    fn attempt(&mut self, attempt: &StmtTry, frame: &Frame) -> Flow {
+        let spot = &attempt.body.first().map_or(attempt.range, Ranged::range);
+        let why = frame.unknown(&super::At(*spot), "whether this raises an exception");
+        let before: Vec<_> = frame.names().borrow().keys().cloned().collect();
+        let handlers = || attempt.handlers.iter().map(|ExceptHandler::ExceptHandler(handler)| handler);
+        let mut raised = false;
+        let flow = match self.run(&attempt.body, frame) {
+            Flow::Raise(_) => {
+                raised = true;
+                Flow::Next
+            }
+            flow => flow,
+        };
+        let certain = !raised && attempt.body.iter().all(is_safe);
+        if certain {
+            let flow = match flow {
+                Flow::Next => self.run(&attempt.orelse, frame),
+                other => other,
+            };
+            return match self.run(&attempt.finalbody, frame) {
+                Flow::Next => flow,
+                other => other,
+            };
+        }
+        let mut handled = Bound::default();
+        for handler in handlers() {
+            visitor::walk_body(&mut handled, &handler.body);
+            // A handler that leaves says that there is nothing to go on with.
+            if !leaves(handler.body.iter()) {
+                self.forget(&handler.body, frame, &why);
+            }
+        }
+        let mut tried = Bound::default();
+        visitor::walk_body(&mut tried, &attempt.body);
+        let leaving = handlers().count() > 0 && handlers().all(|handler| leaves(handler.body.iter())) && !raised;
+        if !leaving {
+            for name in tried.names.iter().filter(|name| before.contains(name) || handled.names.contains(*name)) {
+                self.bind(name, Value::Unknown(Rc::clone(&why)), frame);
+            }
+            self.forget_changes(&attempt.body, frame, &why);
+        }
+        self.forget(&attempt.orelse, frame, &why);
+        if let flow @ (Flow::Raise(_) | Flow::Lost(_) | Flow::Return(_)) = self.run(&attempt.finalbody, frame) {
+            return flow;
+        }
+        let ways_out = attempt.body.iter().chain(&*attempt.orelse);
+        match flow {
+            Flow::Next if leaves(ways_out) || raised && handlers().any(|handler| leaves(handler.body.iter())) => Flow::Lost(why),
+            Flow::Next => Flow::Next,
+            _ if leaving => flow,
+            _ => Flow::Lost(why),
+        }
+    }
+
+    fn aug_names(statements: &[Stmt]) -> Bound {
+        let mut bound = Bound::default();
+        visitor::walk_body(&mut bound, statements);
+        bound
+    }
+
+    /// Statements that may or may not run: what they bind and change is not known, and neither is what they declare.
+    pub(super) fn forget(&mut self, statements: &[Stmt], frame: &Frame, why: &Rc<Unknown>) {
+        for name in Self::aug_names(statements).names {
+            self.bind(&name, Value::Unknown(Rc::clone(why)), frame);
+        }
+        self.forget_changes(statements, frame, why);
+        if self.may_declare(statements, frame) {
+            self.doubts.push(Rc::clone(why));
+        }
+    }
+
+    /// What statements may change beside the names they bind.
+    fn forget_changes(&mut self, statements: &[Stmt], frame: &Frame, why: &Rc<Unknown>) {
+        let mut changed = Changed::default();
+        visitor::walk_body(&mut changed, statements);
+        for expression in changed.expressions {
+            self.glance(expression, frame).lose(why);
+        }
+        for called in changed.called {
+            if let Value::Function(function) = self.glance(called, frame) {
+                self.forget_globals(&function, why);
+            }
+        }
+    }
+
+    /// What a function that cannot be followed may have changed of its module.
+    pub(super) fn forget_globals(&mut self, function: &Function, why: &Rc<Unknown>) {
+        let Body::Statements(body) = &function.body else {
+            return;
+        };
+        let mut names = Globals::default();
+        visitor::walk_body(&mut names, body);
+        for name in names.0 {
+            let mut known = function.module.names.borrow_mut();
+            known.insert(name, Value::Unknown(Rc::clone(why)));
+        }
+    }
+
+    fn lose_owner(&mut self, target: &Expr, frame: &Frame, why: &Rc<Unknown>) {
+        let owner = match target {
+            Expr::Attribute(attribute) => &attribute.value,
+            Expr::Subscript(subscript) => &subscript.value,
+            _ => return,
+        };
+        self.eval(owner, frame).lose(why);
+    }
+
+    /// What a name, or an attribute of one, stands for, without doing anything.
+    fn glance(&self, expression: &Expr, frame: &Frame) -> Value {
+        match expression {
+            Expr::Name(name) => self.lookup(&name.id, frame).unwrap_or(Value::None),
+            Expr::Attribute(attribute) => match self.glance(&attribute.value, frame) {
+                Value::Module(module) => module.names.borrow().get(attribute.attr.as_str()).cloned().unwrap_or(Value::None),
+                Value::Class(names) => names.borrow().get(attribute.attr.as_str()).cloned().unwrap_or(Value::None),
+                Value::Image(image) => {
+                    let fields = image.fields.held.borrow();
+                    fields.get(attribute.attr.as_str()).cloned().unwrap_or(Value::None)
+                }
+                Value::Library(library) => Value::library(format!("{library}.{}", attribute.attr)),
+                _ => Value::None,
+            },
+            _ => Value::None,
+        }
+    }
+
+    /// Whether statements, if they run, declare tasks.
+    pub(super) fn may_declare(&self, statements: &[Stmt], frame: &Frame) -> bool {
+        let mut called = Declarations::default();
+        visitor::walk_body(&mut called, statements);
+        called.0.into_iter().any(|called| match self.glance(called, frame) {
+            Value::Library(name) => super::library::declares(&name),
+            Value::Decorator(_) => true,
+            Value::Partial(partial) => matches!(&partial.0, Value::Library(name) if super::library::declares(name)),
+            _ => false,
+        })
+    }
+
+    fn function(&mut self, function: &StmtFunctionDef, frame: &Frame) {
+        let decorators: Vec<_> = function.decorator_list.iter().map(|decorator| {
+            (self.eval(&decorator.expression, frame), &decorator.expression)
+        }).collect();
+        let mut later = Yields::default();
+        visitor::walk_body(&mut later, &function.body);
+        let body = if function.is_async || later.0 {
+            Body::Later
+        } else {
+            Body::Statements(function.body.to_vec())
+        };
+        let made = self.closure(&function.name, &function.parameters, body, frame);
+        let mut value = Value::Function(made);
+        for (decorator, at) in decorators.into_iter().rev() {
+            let arguments = Arguments {
+                positional: vec![value],
+                ..Arguments::default()
+            };
+            value = self.decorate(&decorator, arguments, &function.name, at, frame);
+        }
+        self.bind(&function.name, value, frame);
+    }
+
+    pub(super) fn closure(
+        &mut self,
+        name: &str,
+        parameters: &ruff_python_ast::Parameters,
+        body: Body,
+        frame: &Frame,
+    ) -> Rc<Function> {
+        let mut defaults = IndexMap::new();
+        for parameter in parameters.iter_non_variadic_params() {
+            if let Some(default) = &parameter.default {
+                let value = self.eval(default, frame);
+                defaults.insert(parameter.parameter.name.as_str().to_owned(), value);
+            }
+        }
+        Rc::new(Function {
+            name: name.to_owned(),
+            source: Rc::clone(&frame.source),
+            module: Rc::clone(&frame.module),
+            around: frame.locals[..frame.locals.len() - usize::from(frame.in_class)].to_vec(),
+            parameters: parameters.clone(),
+            defaults,
+            body,
+        })
+    }
+
+    /// A class: of one without bases and decorators, the attributes are known.
+    fn class(&mut self, class: &StmtClassDef, frame: &Frame) {
+        let names: Names = Rc::default();
+        let mut inside = frame.clone();
+        inside.locals.push(Rc::clone(&names));
+        inside.globals = Rc::default();
+        inside.in_class = true;
+        self.run(&class.body, &inside);
+        let plain = class.decorator_list.is_empty()
+            && class.arguments.as_ref().is_none_or(|arguments| arguments.args.is_empty() && arguments.keywords.is_empty());
+        let value = if plain {
+            Value::Class(names)
+        } else {
+            frame.lost(&class.name, "a class of which not everything is known")
+        };
+        self.bind(&class.name, value, frame);
+    }
+
+    pub(super) fn frame_of(function: &Function, locals: Names) -> Frame {
+        let mut around = function.around.clone();
+        around.push(locals);
+        Frame {
+            source: Rc::clone(&function.source),
+            module: Rc::clone(&function.module) as Rc<Module>,
+            locals: around,
+            globals: Rc::default(),
+            in_class: false,
+        }
+    }
+}
+
+/// Whether a value is, or holds, another one that can change.
+pub(super) fn value_reaches(value: &Value, target: &Value) -> bool {
+    let within = |items: &[Value]| items.iter().any(|item| value_reaches(item, target));
+    match (value, target) {
+        (Value::List(a), Value::List(b)) if Rc::ptr_eq(a, b) => true,
+        (Value::Dict(a), Value::Dict(b)) if Rc::ptr_eq(a, b) => true,
+        (Value::Image(a), Value::Image(b)) if Rc::ptr_eq(a, b) => true,
+        (Value::List(list), _) => within(&list.held.borrow()),
+        (Value::Dict(dict), _) => dict.held.borrow().iter().any(|(_, value)| value_reaches(value, target)),
+        (Value::Tuple(items), _) => within(items),
+        (Value::Holder(items), _) => within(items),
+        (Value::Image(image), _) => image.fields.held.borrow().values().any(|value| value_reaches(value, target)),
+        _ => false,
+    }
+}
+
+/// Whether a statement cannot raise an exception.
+fn is_safe(statement: &Stmt) -> bool {
+    match statement {
+        Stmt::Pass(_) | Stmt::Break(_) | Stmt::Continue(_) | Stmt::FunctionDef(_) => true,
+        Stmt::Assign(assign) => assign.value.is_literal_expr() && assign.targets.iter().all(Expr::is_name_expr),
+        Stmt::Expr(expression) => expression.value.is_literal_expr(),
+        _ => false,
+    }
+}
+
+/// Whether statements may go elsewhere than to what follows.
+fn leaves<'a>(statements: impl Iterator<Item = &'a Stmt>) -> bool {
+    let mut out = WaysOut { all: true, found: false };
+    statements.for_each(|statement| out.visit_stmt(statement));
+    out.found
+}
+
+/// Whether statements may end the function around them.
+fn returns<'a>(statements: impl Iterator<Item = &'a Stmt>) -> bool {
+    let mut out = WaysOut { all: false, found: false };
+    statements.for_each(|statement| out.visit_stmt(statement));
+    out.found
+}
+
+struct WaysOut {
+    all: bool,
+    found: bool,
+}
+
+impl<'a> Visitor<'a> for WaysOut {
+    fn visit_stmt(&mut self, statement: &'a Stmt) {
+        match statement {
+            Stmt::FunctionDef(_) | Stmt::ClassDef(_) => {}
+            Stmt::Return(_) | Stmt::Raise(_) => self.found = true,
+            Stmt::Break(_) | Stmt::Continue(_) => self.found |= self.all,
+            other => visitor::walk_stmt(self, other),
+        }
+    }
+
+    fn visit_expr(&mut self, _: &'a Expr) {}
+}
+
+/// The names that statements bind.
+#[derive(Default)]
+struct Bound {
+    names: indexmap::IndexSet<String>,
+}
+
+impl Bound {
+    fn target(&mut self, target: &Expr) {
+        match target {
+            Expr::Name(name) => drop(self.names.insert(name.id.as_str().to_owned())),
+            Expr::Tuple(tuple) => tuple.elts.iter().for_each(|target| self.target(target)),
+            Expr::List(list) => list.elts.iter().for_each(|target| self.target(target)),
+            Expr::Starred(starred) => self.target(&starred.value),
+            _ => {}
+        }
+    }
+}
+
+impl<'a> Visitor<'a> for Bound {
+    fn visit_stmt(&mut self, statement: &'a Stmt) {
+        let mut add = |name: &str| drop(self.names.insert(name.to_owned()));
+        match statement {
+            Stmt::FunctionDef(function) => return add(&function.name),
+            Stmt::ClassDef(class) => return add(&class.name),
+            Stmt::Import(import) => {
+                for alias in &import.names {
+                    let name = alias.asname.as_ref().unwrap_or(&alias.name);
+                    add(name.split('.').next().unwrap_or(name));
+                }
+            }
+            Stmt::ImportFrom(import) => {
+                import.names.iter().for_each(|alias| add(alias.asname.as_ref().unwrap_or(&alias.name)));
+            }
+            Stmt::Try(attempt) => {
+                for ExceptHandler::ExceptHandler(handler) in &attempt.handlers {
+                    handler.name.iter().for_each(|name| add(name));
+                }
+            }
+            _ => {}
+        }
+        visitor::walk_stmt(self, statement);
+    }
+
+    fn visit_expr(&mut self, expression: &'a Expr) {
+        match expression {
+            Expr::Name(name) if name.ctx.is_store() || name.ctx.is_del() => drop(self.names.insert(name.id.as_str().to_owned())),
+            Expr::Lambda(_) | Expr::ListComp(_) | Expr::SetComp(_) | Expr::DictComp(_) | Expr::Generator(_) => {}
+            Expr::Named(named) => {
+                self.target(&named.target);
+                visitor::walk_expr(self, expression);
+            }
+            _ => visitor::walk_expr(self, expression),
+        }
+    }
+}
+
+/// What statements may change beside the names they bind: owners of attributes and items, receivers and arguments of
+/// calls.
+#[derive(Default)]
+struct Changed<'a> {
+    expressions: Vec<&'a Expr>,
+    called: Vec<&'a Expr>,
+}
+
+impl<'a> Visitor<'a> for Changed<'a> {
+    fn visit_stmt(&mut self, statement: &'a Stmt) {
+        match statement {
+            Stmt::FunctionDef(_) => {}
+            Stmt::AugAssign(assign) => {
+                self.expressions.push(&assign.target);
+                visitor::walk_stmt(self, statement);
+            }
+            _ => visitor::walk_stmt(self, statement),
+        }
+    }
+
+    fn visit_expr(&mut self, expression: &'a Expr) {
+        match expression {
+            Expr::Attribute(attribute) if attribute.ctx.is_store() || attribute.ctx.is_del() => {
+                self.expressions.push(&attribute.value);
+            }
+            Expr::Subscript(subscript) if subscript.ctx.is_store() || subscript.ctx.is_del() => {
+                self.expressions.push(&subscript.value);
+            }
+            Expr::Call(call) => {
+                self.called.push(&call.func);
+                if let Expr::Attribute(attribute) = &*call.func {
+                    self.expressions.push(&attribute.value);
+                }
+                self.expressions.extend(&call.arguments.args);
+                self.expressions.extend(call.arguments.keywords.iter().map(|keyword| &keyword.value));
+            }
+            _ => {}
+        }
+        visitor::walk_expr(self, expression);
+    }
+}
+
+/// Names that a function says are its module's.
+#[derive(Default)]
+struct Globals(Vec<String>);
+
+impl<'a> Visitor<'a> for Globals {
+    fn visit_stmt(&mut self, statement: &'a Stmt) {
+        if let Stmt::Global(global) = statement {
+            self.0.extend(global.names.iter().map(|name| name.as_str().to_owned()));
+        }
+        visitor::walk_stmt(self, statement);
+    }
+}
+
+/// What is called or decorates in statements and in functions in them.
+#[derive(Default)]
+struct Declarations<'a>(Vec<&'a Expr>);
+
+impl<'a> Visitor<'a> for Declarations<'a> {
+    fn visit_stmt(&mut self, statement: &'a Stmt) {
+        if let Stmt::FunctionDef(function) = statement {
+            for decorator in &function.decorator_list {
+                let called = match &decorator.expression {
+                    Expr::Call(call) => &*call.func,
+                    plain => plain,
+                };
+                self.0.push(called);
+            }
+        }
+        visitor::walk_stmt(self, statement);
+    }
+
+    fn visit_expr(&mut self, expression: &'a Expr) {
+        if let Expr::Call(call) = expression {
+            self.0.push(&call.func);
+        }
+        visitor::walk_expr(self, expression);
+    }
+}
+
+/// Whether a function yields.
+#[derive(Default)]
+struct Yields(bool);
+
+impl<'a> Visitor<'a> for Yields {
+    fn visit_stmt(&mut self, statement: &'a Stmt) {
+        if !matches!(statement, Stmt::FunctionDef(_) | Stmt::ClassDef(_)) {
+            visitor::walk_stmt(self, statement);
+        }
+    }
+
+    fn visit_expr(&mut self, expression: &'a Expr) {
+        match expression {
+            Expr::Yield(_) | Expr::YieldFrom(_) => self.0 = true,
+            Expr::Lambda(_) => {}
+            _ => visitor::walk_expr(self, expression),
+        }
+    }
+}
