@@ -8,7 +8,7 @@ use imagespec_core::host::Host;
 use imagespec_core::platform::Platform;
 use imagespec_oci::image::Image;
 use imagespec_oci::images::ImageStore;
-use imagespec_sandbox::Job;
+use imagespec_sandbox::{Job, Mount};
 
 use crate::assemble::environment;
 use crate::run::snapshots;
@@ -22,6 +22,17 @@ pub struct Execution {
     pub command: Vec<String>,
     /// The person's terminal type, for programs that draw.
     pub term: Option<String>,
+    /// Files and folders of this machine that the command sees, and cannot change.
+    pub lent: Vec<Lent>,
+}
+
+/// A file or folder of this machine that a command sees.
+#[derive(Debug, Clone)]
+pub struct Lent {
+    /// Where it is.
+    pub source: PathBuf,
+    /// Where the command sees it.
+    pub target: PathBuf,
 }
 
 /// Runs a command with the caller's terminal, as the image's user, with its environment and working directory,
@@ -96,12 +107,19 @@ pub async fn execute(host: &Host, execution: &Execution) -> Result<u8, BuildErro
     } else {
         &image.runtime.working_dir
     };
+    let lent = execution.lent.iter().cloned();
+    let lent = lent.map(|Lent { source, target }| Mount {
+        source,
+        target,
+        writable: false,
+    });
     let job = Job {
         env: env.into_iter().collect(),
         cwd: PathBuf::from(cwd),
         uid: id,
         gid: id,
         hostname: "imagespec".to_owned(),
+        mounts: lent.collect(),
         ..Job::new(
             snapshots(&store, &host.cache_dir, &image.layers, tier).await?,
             argv,

@@ -32,4 +32,4 @@ mod workshop;
 
 pub use backend::{ENTRY, Native};
 pub use doctor::{Finding, State, examine};
-pub use exec::{Execution, execute};
+pub use exec::{Execution, Lent, execute};

@@ -74,12 +74,16 @@ pub(crate) enum Command {
     Exec {
         #[command(flatten)]
         build: ExecArgs,
-        /// Name of an image in imagespec.toml, or a spec file
+        /// Name of an image in imagespec.toml, a spec file, or a Python file with one image
         target: String,
         /// The command; without one, the image's own
         #[arg(last = true)]
         command: Vec<String>,
     },
+    /// Build the image of a task and run the task in it, or build all and run it on the platform
+    Run(RunArgs),
+    /// Build the images that code names, then register the code with the platform
+    Register(RegisterArgs),
     /// List the builders and whether each works here
     Builders {
         /// Print JSON
@@ -229,13 +233,13 @@ pub(crate) enum KanikoCommand {
 /// Which images, and what they are resolved against.
 #[derive(Debug, Args)]
 pub(crate) struct Select {
-    /// Images of imagespec.toml, or spec files; all images without one
+    /// Images of imagespec.toml, spec files, or Python files and packages; all images without one
     pub(crate) targets: Vec<String>,
     #[command(flatten)]
     pub(crate) resolve: ResolveArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ResolveArgs {
     /// Who builds
     #[arg(long, value_name = "NAME")]
@@ -315,6 +319,56 @@ pub(crate) struct ServeArgs {
     /// Trust whoever has a token with this machine: images may go anywhere and run commands
     #[arg(long)]
     pub(crate) trusted: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) code: CodeArgs,
+    /// Run it on the platform, not here
+    #[arg(long, short = 'r')]
+    pub(crate) remote: bool,
+    /// A further argument of the platform's `run`, such as `--project=P`
+    #[arg(long = "platform-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) platform_args: Vec<String>,
+    /// The file of the task
+    pub(crate) file: String,
+    /// The task or workflow
+    pub(crate) task: String,
+    /// Its inputs, as the platform's `run` takes them: --NAME VALUE
+    #[arg(
+        value_name = "ARG",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) inputs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegisterArgs {
+    #[command(flatten)]
+    pub(crate) code: CodeArgs,
+    /// Files and packages
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<String>,
+    /// Further arguments of the platform's `register`
+    #[arg(last = true, value_name = "ARG")]
+    pub(crate) further: Vec<String>,
+}
+
+/// How the images of code are built, and whom it is handed to.
+#[derive(Debug, Args)]
+pub(crate) struct CodeArgs {
+    #[command(flatten)]
+    pub(crate) resolve: ResolveArgs,
+    #[command(flatten)]
+    pub(crate) how: HowArgs,
+    /// The platform's command, instead of the deployment's: pyflyte, union
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) platform_command: Option<String>,
+    /// Only say what would be built and run
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

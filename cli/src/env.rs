@@ -58,6 +58,11 @@ pub(crate) const DATABASE: Variable = variable(
     "IMAGESPEC_DATABASE",
     "URL of the database of `imagespec serve`",
 );
+/// Loses to `--platform-command`.
+pub(crate) const PLATFORM_COMMAND: Variable = variable(
+    "IMAGESPEC_PLATFORM_COMMAND",
+    "command of the platform, for `run` and `register`",
+);
 /// flytekit's `--force`.
 pub(crate) const FORCE: Variable = variable(
     "FLYTE_FORCE_PUSH_IMAGE_SPEC",
@@ -79,7 +84,7 @@ pub(crate) const NO_COLOR: Variable = variable("NO_COLOR", "no colours");
 pub(crate) const TERM: Variable = variable("TERM", "the kind of terminal");
 
 /// All of them, as `--help` lists them.
-pub(crate) const ALL: [Variable; 15] = [
+pub(crate) const ALL: [Variable; 16] = [
     BUILDER,
     DEPLOYMENT,
     REGISTRY,
@@ -88,6 +93,7 @@ pub(crate) const ALL: [Variable; 15] = [
     ENDPOINT,
     TOKEN,
     DATABASE,
+    PLATFORM_COMMAND,
     FORCE,
     FAST_FAIL,
     PUSH,

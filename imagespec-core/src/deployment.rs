@@ -25,6 +25,9 @@ pub struct Deployment {
     /// How tags are computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag_scheme: Option<crate::tag::TagScheme>,
+    /// The command that `run` and `register` hand code to, and its first arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_command: Option<Vec<String>>,
     /// Options of single builders, by the builder's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub builders: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
@@ -38,20 +41,22 @@ pub enum Sdk {
     Flytekit,
 }
 
-/// The deployments everyone has, with the builder each uses by default.
-pub const BUILT_IN: [(&str, &str); 4] = [
-    ("flyte", "default"),
-    ("serverless", "union"),
-    ("byoc", "default"),
-    ("selfmanaged", "default"),
+/// The deployments everyone has, with the builder each uses by default, and the command of the platform.
+pub const BUILT_IN: [(&str, &str, &str); 4] = [
+    ("flyte", "default", "pyflyte"),
+    ("serverless", "union", "union"),
+    ("byoc", "default", "union"),
+    ("selfmanaged", "default", "union"),
 ];
 
 impl Deployment {
     /// A built-in deployment.
     pub fn built_in(name: &str) -> Option<Self> {
-        let (_, builder) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
+        let found = BUILT_IN.iter().find(|(known, ..)| *known == name);
+        let (_, builder, command) = found?;
         Some(Self {
             builder: Some((*builder).to_owned()),
+            platform_command: Some(vec![(*command).to_owned()]),
             ..Self::default()
         })
     }
@@ -65,6 +70,7 @@ impl Deployment {
         self.pull_registry = self.pull_registry.or(other.pull_registry);
         self.sdk = self.sdk.or(other.sdk);
         self.tag_scheme = self.tag_scheme.or(other.tag_scheme);
+        self.platform_command = self.platform_command.or(other.platform_command);
         for (builder, options) in other.builders {
             let mine = self.builders.entry(builder).or_default();
             for (key, value) in options {

@@ -74,7 +74,7 @@ fn prepare(cx: &Context, args: &BuildArgs) -> Result<Work, BuildError> {
 
 /// Tells of every failure once, and returns the exit code they make together: 130 when interrupted, else the
 /// highest, else 0.
-fn tell_failures(work: &Work, results: &Results) -> u8 {
+pub(super) fn tell_failures(work: &Work, results: &Results) -> u8 {
     let mut told: Vec<&BuildError> = Vec::new();
     let failed = work.targets.iter();
     for error in failed.filter_map(|target| results.get(*target)?.as_ref().err()) {

@@ -25,6 +25,11 @@ pub(super) async fn exec(
     command: Vec<String>,
 ) -> Result<u8, BuildError> {
     let resolved = resolve_targets(cx, &[target], &args.resolve, &args.how.tags)?;
+    if resolved.len() > 1 {
+        let names: Vec<_> = resolved.iter().map(|target| target.name.as_str()).collect();
+        let message = format!("a command runs in one image, and these are {}", names.len());
+        return Err(BuildError::input(message).hint(format!("name one: {}", names.join(", "))));
+    }
     let kept = Output::Store;
     let work = work(cx, resolved, &args.how, Some(&kept), false)?;
     let mut results = run(&work, args.how.progress).await;
@@ -44,6 +49,7 @@ pub(super) async fn exec(
         reference: image.reference,
         command,
         term: cx.variable(env::TERM).map(str::to_owned),
+        lent: Vec::new(),
     };
     execute(&cx.host, &execution).await
 }

@@ -3,6 +3,7 @@
 mod build;
 mod builders;
 mod cloud;
+mod code;
 mod dockerfile;
 mod doctor;
 mod exec;
@@ -88,6 +89,8 @@ pub(crate) fn run(cli: Cli) -> Result<u8, BuildError> {
             target,
             command,
         } => block_on(exec::exec(&context()?, build, target, command)),
+        Command::Run(args) => block_on(code::run(&context()?, args)),
+        Command::Register(args) => block_on(code::register(&context()?, args)),
         Command::Builders { json } => block_on(builders::builders(&context()?, json)),
         Command::Doctor { builder, json } => {
             block_on(doctor::doctor(&context()?, builder.as_deref(), json))

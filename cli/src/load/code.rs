@@ -43,8 +43,17 @@ pub(crate) struct Coded {
 
 /// Whether a target is code: a file of Python, a folder, or what a plugin writes.
 pub(super) fn is_code(name: &str, folder: &Path) -> bool {
-    let python = Path::new(name).extension().is_some_and(|extension| extension == "py");
-    python || name == STDIN || folder.join(name).is_dir()
+    let (file, _) = split(name);
+    let python = Path::new(file).extension().is_some_and(|extension| extension == "py");
+    python || name == STDIN || folder.join(file).is_dir()
+}
+
+/// A file and the task of it that is meant: `app.py:train`.
+fn split(name: &str) -> (&str, Option<&str>) {
+    match name.rsplit_once(".py:") {
+        Some((file, task)) if !task.is_empty() => (&name[..file.len() + ".py".len()], Some(task)),
+        _ => (name, None),
+    }
 }
 
 /// The images of the tasks of one target.
@@ -55,13 +64,30 @@ pub(super) fn targets(name: &str, folder: &Path, reading: Reading<'_>) -> Result
         read.map_err(|error| BuildError::input("cannot read standard input").caused_by(&error))?;
         python::parse(&document)?
     } else {
-        read_code(&[name.to_owned()], folder, reading)?
+        read_code(&[split(name).0.to_owned()], folder, reading)?
     };
+    let (file, task) = split(name);
     if code.images.is_empty() {
         let message = format!("no task of the code names an image: `{name}`");
         return Err(BuildError::input(message).hint("`@task(container_image=ImageSpec(…))` names one"));
     }
-    Ok(code_targets(&code, name, folder))
+    let targets = code_targets(&code, file, folder);
+    let Some(task) = task else {
+        return Ok(targets);
+    };
+    let named: Vec<_> = code.entities.iter().filter(|entity| entity.name == task).collect();
+    if named.is_empty() {
+        let known: Vec<_> = code.entities.iter().map(|entity| entity.name.as_str()).collect();
+        let message = format!("`{file}` declares no task of this name: `{task}`");
+        return Err(BuildError::input(message).hint(format!("it declares {}", known.join(", "))));
+    }
+    let images: Vec<_> = named.iter().flat_map(|entity| entity.images.clone()).collect();
+    if images.is_empty() {
+        return Err(BuildError::input(format!("the task names no image: `{name}`"))
+            .hint("`@task(container_image=ImageSpec(…))` names one"));
+    }
+    let targets = targets.into_iter().enumerate();
+    Ok(targets.filter(|(index, _)| images.contains(index)).map(|(_, target)| target).collect())
 }
 
 /// Reads files and packages.

@@ -169,7 +169,7 @@ impl Project {
     fn unknown_deployment(&self, name: &str) -> BuildError {
         let own = [&self.file, &self.user];
         let own = own.iter().flat_map(|file| file.deployments.keys());
-        let mut known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+        let mut known: Vec<_> = BUILT_IN.iter().map(|(name, ..)| *name).collect();
         known.extend(own.map(String::as_str));
         known.sort_unstable();
         known.dedup();

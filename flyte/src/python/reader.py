@@ -1,5 +1,6 @@
 """The images of tasks, as flytekit has them: a question as JSON in the first argument, the answer on file 1."""
 
+import copy
 import json
 import os
 import sys
@@ -71,7 +72,10 @@ def load(question):
             indexes = []
             for image in found:
                 update_image_spec_copy_handling(image, settings)
-                document = declaration(image)
+                # flytekit looks the image up by its id now, and later changes of a base are in no name. Of a copy,
+                # since tags are kept once they are asked for.
+                image.id
+                document = declaration(copy.deepcopy(image))
                 if document not in images:
                     images.append(document)
                 indexes.append(images.index(document))

@@ -40,7 +40,7 @@ impl Reader<'_> {
             for image in found {
                 // As flytekit has it for an image that copies sources and does not say from where.
                 let root = source_root(&spot.source.path).display().to_string();
-                let added = code.add(finished(&image, &root)?);
+                let added = code.add(finished(&image, Some(&root))?);
                 if !entity.images.contains(&added) {
                     entity.images.push(added);
                 }
@@ -52,7 +52,7 @@ impl Reader<'_> {
     }
 }
 
-fn finished(image: &Rc<Image>, root: &str) -> Result<CodeImage, BuildError> {
+fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildError> {
     if let Some(why) = image.fields.lost.borrow().as_ref() {
         return Err(why.error());
     }
@@ -72,8 +72,7 @@ fn finished(image: &Rc<Image>, root: &str) -> Result<CodeImage, BuildError> {
         match (field, value) {
             (_, Value::None) => {}
             ("base_image", Value::Image(base)) => {
-                let root = source_root(&base.spot.source.path).display().to_string();
-                let base = finished(base, &root)?;
+                let base = finished(base, None)?;
                 spec.base_image = Some(BaseImage::Spec(Box::new(base.spec.clone())));
                 below = Some(Box::new(base));
             }
@@ -170,7 +169,7 @@ fn finished(image: &Rc<Image>, root: &str) -> Result<CodeImage, BuildError> {
         ..declared
     };
     if spec.source_copy_mode.is_some_and(|mode| mode != SourceCopyMode::NoCopy) && spec.source_root.is_none() {
-        spec.source_root = Some(root.to_owned());
+        spec.source_root = root.map(str::to_owned);
     }
     Ok(CodeImage {
         spec,
