@@ -4,6 +4,7 @@
 
 mod bases;
 mod cluster;
+mod code;
 mod consumers;
 mod contract;
 mod daemon;

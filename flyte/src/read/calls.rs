@@ -45,6 +45,7 @@ impl Reader<'_> {
             }
             _ => {
                 let why = called.unknown().unwrap_or_else(|| frame.unknown(at, "what is called here"));
+                self.forget_called(called, &why);
                 self.hand_over(&arguments, &why);
                 Value::Unknown(why)
             }
@@ -57,9 +58,7 @@ impl Reader<'_> {
         for value in arguments.values() {
             value.images(&mut images);
             value.lose(why);
-            if let Value::Function(function) = value {
-                self.forget_globals(function, why);
-            }
+            self.forget_called(value, why);
         }
         if !images.is_empty() {
             self.doubts.push(Rc::clone(why));
@@ -151,7 +150,11 @@ impl Reader<'_> {
             }
             "ActorEnvironment" | "PodTemplate" => Value::Holder(Rc::new(Self::images_of(&arguments))),
             "map_task" | "array_node" | "LaunchPlan" | "get_or_create" | "create" => Value::Entity,
-            _ => Value::library(format!("{name}()")),
+            _ => {
+                // It may refuse its arguments.
+                self.unknowns.set(self.unknowns.get() + 1);
+                Value::library(format!("{name}()"))
+            }
         }
     }
 
@@ -164,6 +167,9 @@ impl Reader<'_> {
         }
         if let Some(value) = self.known_call(name, &arguments, at, frame) {
             return value;
+        }
+        if name.starts_with("logging.") {
+            return Value::library(format!("{name}()"));
         }
         let why = arguments.values().find_map(Value::unknown);
         let why = why.unwrap_or_else(|| {
@@ -358,13 +364,13 @@ impl Reader<'_> {
             return frame.lost(at, "there is too much to do before this");
         }
         let locals: Names = Rc::default();
-        let inside = Self::frame_of(function, Rc::clone(&locals));
+        let inside = self.frame_of(function, Rc::clone(&locals));
         if let Err(why) = bind(function, &arguments, &locals, at, frame) {
             return self.unfollowed(function, &arguments, why);
         }
         self.depth += 1;
         let flow = match &function.body {
-            Body::Later => Flow::Lost(frame.unknown(at, "what a generator or a coroutine makes")),
+            Body::Later(_) => Flow::Lost(frame.unknown(at, "what a generator or a coroutine makes")),
             Body::Expression(body) => Flow::Return(self.eval(body, &inside)),
             Body::Statements(body) => self.run(body, &inside),
         };
@@ -373,10 +379,7 @@ impl Reader<'_> {
             Flow::Return(value) => value,
             Flow::Next | Flow::Break | Flow::Continue => Value::None,
             Flow::Raise(spot) => {
-                let why = Rc::new(Unknown {
-                    spot,
-                    why: "this raises an exception".to_owned(),
-                });
+                let why = Unknown::new(spot, "this raises an exception");
                 self.unfollowed(function, &arguments, why)
             }
             Flow::Lost(why) => self.unfollowed(function, &arguments, why),
@@ -387,9 +390,11 @@ impl Reader<'_> {
     /// tasks.
     fn unfollowed(&mut self, function: &Rc<Function>, arguments: &Arguments, why: Rc<Unknown>) -> Value {
         arguments.values().for_each(|value| value.lose(&why));
-        self.forget_globals(function, &why);
-        if let Body::Statements(body) = &function.body {
-            let frame = Self::frame_of(function, Rc::default());
+        let called = Value::Function(Rc::clone(function));
+        self.forget_called(&called, &why);
+        let why = why.about(vec![called]);
+        if let Body::Statements(body) | Body::Later(body) = &function.body {
+            let frame = self.frame_of(function, Rc::default());
             if self.doubted.insert(Rc::as_ptr(function)) {
                 self.held.push(Rc::clone(function));
                 if self.may_declare(body, &frame) {
@@ -463,7 +468,12 @@ impl Reader<'_> {
 
     pub(super) fn method(&mut self, owner: &Value, name: &str, arguments: Arguments, at: &impl Ranged, frame: &Frame) -> Value {
         if let Some(why) = owner.unknown() {
-            arguments.values().for_each(|value| value.lose(&why));
+            if library::is_of_texts(name) {
+                return Value::Unknown(why);
+            }
+            owner.lose(&why);
+            self.forget_called(owner, &why);
+            self.hand_over(&arguments, &why);
             return Value::Unknown(why);
         }
         let known = if arguments.open.is_some() {
@@ -482,7 +492,7 @@ impl Reader<'_> {
             let why = arguments.values().find_map(Value::unknown);
             let why = why.unwrap_or_else(|| frame.unknown(at, format!("what `{name}` does here")));
             owner.lose(&why);
-            arguments.values().for_each(|value| value.lose(&why));
+            self.hand_over(&arguments, &why);
             Value::Unknown(why)
         })
     }

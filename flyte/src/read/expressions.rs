@@ -30,6 +30,11 @@ impl Reader<'_> {
         self.depth += 1;
         let value = self.eval_inner(expression, frame);
         self.depth -= 1;
+        if let Value::Unknown(why) = &value {
+            self.unknowns.set(self.unknowns.get() + 1);
+            // It may be anything that the expression can reach.
+            why.may_be(self.named_in(expression, frame));
+        }
         value
     }
 
@@ -380,7 +385,7 @@ impl Reader<'_> {
                     _ => None,
                 }
                 .map(|same| same == (*operator == CmpOp::Is)),
-                CmpOp::In | CmpOp::NotIn => within(&left, &right_value).map(|is| is == (*operator == CmpOp::In)),
+                CmpOp::In | CmpOp::NotIn => self.within(&left, &right_value).map(|is| is == (*operator == CmpOp::In)),
                 CmpOp::Lt | CmpOp::LtE | CmpOp::Gt | CmpOp::GtE => order(&left, &right_value, self.around).map(|order| match operator {
                     CmpOp::Lt => order.is_lt(),
                     CmpOp::LtE => order.is_le(),
@@ -398,6 +403,26 @@ impl Reader<'_> {
             }
         }
         Value::Bool(true)
+    }
+
+    /// `item in whole`.
+    fn within(&self, item: &Value, whole: &Value) -> Option<bool> {
+        match (item, whole) {
+            (Value::Str(part), Value::Str(text)) => return Some(text.contains(&**part)),
+            (Value::Str(name), Value::Library(library)) if &**library == "os.environ" => {
+                return Some(self.variable(name).is_some());
+            }
+            _ => {}
+        }
+        let mut found = Some(false);
+        for known in whole.items()? {
+            match known.equals(item) {
+                Some(true) => return Some(true),
+                Some(false) => {}
+                None => found = None,
+            }
+        }
+        found
     }
 
     fn comprehension(
@@ -504,22 +529,6 @@ pub(super) fn insert(pairs: &mut Pairs, key: Value, value: Value) {
         Some(at) => pairs[at].1 = value,
         None => pairs.push((key, value)),
     }
-}
-
-/// `item in whole`.
-fn within(item: &Value, whole: &Value) -> Option<bool> {
-    if let (Value::Str(part), Value::Str(text)) = (item, whole) {
-        return Some(text.contains(&**part));
-    }
-    let mut found = Some(false);
-    for known in whole.items()? {
-        match known.equals(item) {
-            Some(true) => return Some(true),
-            Some(false) => {}
-            None => found = None,
-        }
-    }
-    found
 }
 
 /// How two values are ordered.

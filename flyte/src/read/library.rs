@@ -37,6 +37,31 @@ pub(super) fn is_harmless(name: &str) -> bool {
     HARMLESS.contains(&name) || name.starts_with("logging.") || name.starts_with("rich.")
 }
 
+/// Whether a method is one that only texts have, which change nothing.
+pub(super) fn is_of_texts(name: &str) -> bool {
+    [
+        "strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "lower", "upper", "title", "format", "join", "replace",
+        "startswith", "endswith", "encode", "decode", "removeprefix", "removesuffix", "partition", "isdigit",
+    ]
+    .contains(&name)
+}
+
+/// Modules that every Python has.
+const STANDARD: [&str; 62] = [
+    "__future__", "abc", "argparse", "ast", "asyncio", "base64", "bisect", "collections", "concurrent", "contextlib",
+    "contextvars", "copy", "csv", "dataclasses", "datetime", "decimal", "email", "enum", "fractions", "functools", "getpass",
+    "glob", "hashlib", "heapq", "hmac", "html", "http", "importlib", "inspect", "io", "itertools", "json", "logging", "math",
+    "multiprocessing", "operator", "os", "pathlib", "pickle", "pkgutil", "platform", "pprint", "queue", "random", "re",
+    "secrets", "shlex", "shutil", "signal", "socket", "string", "struct", "subprocess", "sys", "tempfile", "textwrap",
+    "threading", "time", "traceback", "types", "typing", "uuid",
+];
+
+/// Whether a module can be imported wherever the code runs.
+pub(super) fn is_there(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or_default();
+    first == "flytekit" || STANDARD.contains(&first)
+}
+
 /// Whether a name belongs to flytekit or to what is built on it.
 pub(super) fn is_flyte(name: &str) -> bool {
     let first = name.split('.').next().unwrap_or_default();

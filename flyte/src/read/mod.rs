@@ -11,9 +11,11 @@ mod expressions;
 mod finish;
 mod library;
 mod modules;
+mod reach;
 mod statements;
 mod value;
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -78,6 +80,8 @@ struct Reader<'a> {
     set: HashMap<String, Value>,
     steps: u32,
     depth: u32,
+    /// How many values were found unknown so far. Where none was, no exception was raised.
+    unknowns: Rc<Cell<u64>>,
     /// Functions of which a doubt was told.
     doubted: HashSet<*const value::Function>,
     /// These functions, so that their addresses stay theirs.
@@ -92,9 +96,11 @@ struct Frame {
     /// Names of the function and of those around it, the nearest last; none in a module.
     locals: Vec<Names>,
     /// Names that a function declares to be the module's.
-    globals: Rc<std::cell::RefCell<HashSet<String>>>,
+    globals: Rc<RefCell<HashSet<String>>>,
     /// Whether the nearest names are those of a class, which functions in it do not see.
     in_class: bool,
+    /// How many values were found unknown so far.
+    unknowns: Rc<Cell<u64>>,
 }
 
 impl Frame {
@@ -106,10 +112,8 @@ impl Frame {
     }
 
     fn unknown(&self, at: &impl Ranged, why: impl Into<String>) -> Rc<Unknown> {
-        Rc::new(Unknown {
-            spot: self.spot(at),
-            why: why.into(),
-        })
+        self.unknowns.set(self.unknowns.get() + 1);
+        Unknown::new(self.spot(at), why)
     }
 
     /// A value that is not known from here on.
@@ -147,6 +151,7 @@ impl<'a> Reader<'a> {
             set: HashMap::new(),
             steps: 0,
             depth: 0,
+            unknowns: Rc::default(),
             doubted: HashSet::new(),
             held: Vec::new(),
         }

@@ -139,6 +139,7 @@ impl Reader<'_> {
             locals: Vec::new(),
             globals: Rc::default(),
             in_class: false,
+            unknowns: Rc::clone(&self.unknowns),
         };
         match self.run(&source.syntax.body, &frame) {
             Flow::Raise(spot) => Err(spot
@@ -185,7 +186,15 @@ impl Reader<'_> {
                 // The name stands for the outermost package.
                 None => (first, self.imported(first, frame, statement)),
             };
+            self.doubt_library(&value);
             self.bind(bound, value, frame);
+        }
+    }
+
+    /// What is imported of a library may not be there.
+    fn doubt_library(&self, value: &Value) {
+        if matches!(value, Value::Library(name) if !super::library::is_there(name)) {
+            self.unknowns.set(self.unknowns.get() + 1);
         }
     }
 
@@ -213,6 +222,7 @@ impl Reader<'_> {
                 continue;
             }
             let value = self.member(&found, item, frame, statement);
+            self.doubt_library(&value);
             self.bind(asname.as_ref().unwrap_or(item), value, frame);
         }
     }

@@ -6,13 +6,15 @@ use indexmap::IndexMap;
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
     ElifElseClause, ExceptHandler, Expr, Stmt, StmtAugAssign, StmtClassDef, StmtFor, StmtFunctionDef, StmtIf, StmtTry,
-    StmtWhile,
+    StmtWhile, StmtWith,
 };
 use ruff_text_size::Ranged;
 
 use super::value::{Arguments, Body, Function, Module, Names, Spot, Unknown, Value};
 use super::{Frame, Reader, STEPS};
 
+/// How far functions that call each other are looked into for tasks.
+const CALLS: u32 = 8;
 /// The longest loop that is gone through.
 const ROUNDS: usize = 10_000;
 
@@ -72,23 +74,7 @@ impl Reader<'_> {
             Stmt::For(each) => return self.each(each, frame),
             Stmt::While(during) => return self.during(during, frame),
             Stmt::Try(attempt) => return self.attempt(attempt, frame),
-            Stmt::With(with) => {
-                for item in &with.items {
-                    self.eval(&item.context_expr, frame);
-                    if let Some(target) = &item.optional_vars {
-                        let lost = frame.lost(item, "what a `with` statement binds");
-                        self.assign(target, lost, frame);
-                    }
-                }
-                return match self.run(&with.body, frame) {
-                    // It may be caught.
-                    Flow::Raise(spot) => Flow::Lost(Rc::new(Unknown {
-                        spot,
-                        why: "whether this exception is caught".to_owned(),
-                    })),
-                    flow => flow,
-                };
-            }
+            Stmt::With(with) => return self.with(with, frame),
             Stmt::Match(matched) => {
                 let why = frame.unknown(&*matched.subject, "which case of a `match` statement applies");
                 for case in &matched.cases {
@@ -102,7 +88,11 @@ impl Reader<'_> {
             Stmt::Delete(delete) => {
                 for target in &delete.targets {
                     match target {
-                        Expr::Name(name) => drop(frame.names().borrow_mut().shift_remove(name.id.as_str())),
+                        Expr::Name(name) => {
+                            if frame.names().borrow_mut().shift_remove(name.id.as_str()).is_none() {
+                                frame.unknown(name, "there is nothing to remove");
+                            }
+                        }
                         other => {
                             let why = frame.unknown(other, "what is left after `del`");
                             self.lose_owner(other, frame, &why);
@@ -165,7 +155,11 @@ impl Reader<'_> {
                     Value::Module(module) => {
                         module.names.borrow_mut().insert(attribute.attr.as_str().to_owned(), value);
                     }
-                    _ => {}
+                    other => {
+                        if let Some(why) = other.unknown() {
+                            other.lose(&why);
+                        }
+                    }
                 }
             }
             Expr::Subscript(subscript) => {
@@ -241,6 +235,9 @@ impl Reader<'_> {
             self.method(&current, "update", arguments, assign, frame);
             return;
         }
+        if let Value::Unknown(why) = &current {
+            current.lose(why);
+        }
         let value = self.binary(&current, assign.op, &value, assign, frame);
         self.assign(&assign.target, value, frame);
     }
@@ -314,23 +311,44 @@ impl Reader<'_> {
         Flow::Next
     }
 
-    /// `try`: nobody knows where its body ends. Names that only the body binds are what it makes of them, since
-    /// without it they would not be there; others are not known.
-    fn attempt(&mut self, attempt: &StmtTry, frame: &Frame) -> Flow {
-        let spot = &attempt.body.first().map_or(attempt.range, Ranged::range);
-        let why = frame.unknown(&super::At(*spot), "whether this raises an exception");
-        let before: Vec<_> = frame.names().borrow().keys().cloned().collect();
-        let handlers = || attempt.handlers.iter().map(|ExceptHandler::ExceptHandler(handler)| handler);
-        let mut raised = false;
-        let flow = match self.run(&attempt.body, frame) {
-            Flow::Raise(_) => {
-                raised = true;
-                Flow::Next
+    /// `with`: its context may end the body where an exception is raised.
+    fn with(&mut self, with: &StmtWith, frame: &Frame) -> Flow {
+        let mut swallows = false;
+        for item in &with.items {
+            self.eval(&item.context_expr, frame);
+            swallows |= !matches!(&item.context_expr, Expr::Call(call) if matches!(&*call.func, Expr::Name(name) if name.id.as_str() == "open"));
+            if let Some(target) = &item.optional_vars {
+                let lost = frame.lost(item, "what a `with` statement binds");
+                self.assign(target, lost, frame);
             }
-            flow => flow,
-        };
-        let certain = !raised && attempt.body.iter().all(is_safe);
-        if certain {
+        }
+        if !swallows {
+            return self.run(&with.body, frame);
+        }
+        let trial = self.begin(&with.body, frame);
+        let flow = self.run(&with.body, frame);
+        if !self.has_doubts(&trial, &flow) {
+            return flow;
+        }
+        self.end(&trial, &[], frame);
+        if matches!(flow, Flow::Next) && !leaves(with.body.iter()) {
+            Flow::Next
+        } else {
+            Flow::Lost(trial.why)
+        }
+    }
+
+    /// `try`: where something in its body is not known, nobody knows where the body ends. Names that only the body binds
+    /// are what it makes of them, since without it they would not be there; others are not known.
+    fn attempt(&mut self, attempt: &StmtTry, frame: &Frame) -> Flow {
+        let handlers = || attempt.handlers.iter().map(|ExceptHandler::ExceptHandler(handler)| handler);
+        let raises = |handler: &ruff_python_ast::ExceptHandlerExceptHandler| matches!(handler.body.last(), Some(Stmt::Raise(_)));
+        let trial = self.begin(&attempt.body, frame);
+        let flow = self.run(&attempt.body, frame);
+        // Handlers that all raise say that there is nothing to go on with: the body is gone through to its end, or
+        // nothing is.
+        let certain = handlers().all(raises) && !matches!(flow, Flow::Raise(_));
+        if certain || !self.has_doubts(&trial, &flow) {
             let flow = match flow {
                 Flow::Next => self.run(&attempt.orelse, frame),
                 other => other,
@@ -340,37 +358,65 @@ impl Reader<'_> {
                 other => other,
             };
         }
-        let mut handled = Bound::default();
+        let why = Rc::clone(&trial.why);
+        let handled: Vec<_> = handlers().flat_map(|handler| Self::bound_by(&handler.body).names).collect();
+        self.end(&trial, &handled, frame);
         for handler in handlers() {
-            visitor::walk_body(&mut handled, &handler.body);
-            // A handler that leaves says that there is nothing to go on with.
-            if !leaves(handler.body.iter()) {
-                self.forget(&handler.body, frame, &why);
-            }
-        }
-        let mut tried = Bound::default();
-        visitor::walk_body(&mut tried, &attempt.body);
-        let leaving = handlers().count() > 0 && handlers().all(|handler| leaves(handler.body.iter())) && !raised;
-        if !leaving {
-            for name in tried.names.iter().filter(|name| before.contains(name) || handled.names.contains(*name)) {
-                self.bind(name, Value::Unknown(Rc::clone(&why)), frame);
-            }
-            self.forget_changes(&attempt.body, frame, &why);
+            self.forget(&handler.body, frame, &why);
         }
         self.forget(&attempt.orelse, frame, &why);
         if let flow @ (Flow::Raise(_) | Flow::Lost(_) | Flow::Return(_)) = self.run(&attempt.finalbody, frame) {
             return flow;
         }
-        let ways_out = attempt.body.iter().chain(&*attempt.orelse);
-        match flow {
-            Flow::Next if leaves(ways_out) || raised && handlers().any(|handler| leaves(handler.body.iter())) => Flow::Lost(why),
-            Flow::Next => Flow::Next,
-            _ if leaving => flow,
-            _ => Flow::Lost(why),
+        let all = attempt.body.iter().chain(&*attempt.orelse).chain(handlers().flat_map(|handler| &*handler.body));
+        // What is raised is either caught, or ends the module.
+        if !matches!(flow, Flow::Lost(_)) && !jumps(all) { Flow::Next } else { Flow::Lost(why) }
+    }
+
+    /// Remembers what there was before statements that an exception may end.
+    fn begin<'s>(&mut self, body: &'s [Stmt], frame: &Frame) -> Trial<'s> {
+        let range = body.first().map_or_else(Default::default, Ranged::range);
+        let unknowns = self.unknowns.get();
+        let why = frame.unknown(&super::At(range), "whether this raises an exception");
+        self.unknowns.set(unknowns);
+        let bound = Self::bound_by(body).names.into_iter();
+        Trial {
+            body,
+            before: bound.filter_map(|name| Some((name.clone(), self.lookup(&name, frame)?))).collect(),
+            reached: self.reached(body, frame),
+            declared: self.declared.len(),
+            unknowns,
+            why,
         }
     }
 
-    fn aug_names(statements: &[Stmt]) -> Bound {
+    fn has_doubts(&self, trial: &Trial<'_>, flow: &Flow) -> bool {
+        self.unknowns.get() != trial.unknowns || matches!(flow, Flow::Raise(_) | Flow::Lost(_))
+    }
+
+    /// Forgets what statements may have done that were ended somewhere.
+    fn end(&mut self, trial: &Trial<'_>, handled: &[String], frame: &Frame) {
+        if self.declared.len() > trial.declared {
+            self.doubts.push(Rc::clone(&trial.why));
+        }
+        let after = self.reached(trial.body, frame);
+        let doubt = trial.why.about([trial.reached.clone(), after].concat());
+        doubt.may_be(trial.before.values().cloned().collect());
+        for name in Self::bound_by(trial.body).names {
+            if trial.before.contains_key(&name) || handled.contains(&name) {
+                self.bind(&name, Value::Unknown(Rc::clone(&doubt)), frame);
+            }
+        }
+        let mut changed = Changed::default();
+        visitor::walk_body(&mut changed, trial.body);
+        if !changed.expressions.is_empty() || !changed.called.is_empty() {
+            let doubted = Value::Unknown(doubt);
+            self.forget_called(&doubted, &trial.why);
+            doubted.lose(&trial.why);
+        }
+    }
+
+    fn bound_by(statements: &[Stmt]) -> Bound {
         let mut bound = Bound::default();
         visitor::walk_body(&mut bound, statements);
         bound
@@ -378,10 +424,14 @@ impl Reader<'_> {
 
     /// Statements that may or may not run: what they bind and change is not known, and neither is what they declare.
     pub(super) fn forget(&mut self, statements: &[Stmt], frame: &Frame, why: &Rc<Unknown>) {
-        for name in Self::aug_names(statements).names {
-            self.bind(&name, Value::Unknown(Rc::clone(why)), frame);
-        }
         self.forget_changes(statements, frame, why);
+        let doubt = why.about(self.reached(statements, frame));
+        let bound = Self::bound_by(statements).names;
+        let before = bound.iter().filter_map(|name| self.lookup(name, frame));
+        doubt.may_be(before.collect());
+        for name in bound {
+            self.bind(&name, Value::Unknown(Rc::clone(&doubt)), frame);
+        }
         if self.may_declare(statements, frame) {
             self.doubts.push(Rc::clone(why));
         }
@@ -391,26 +441,22 @@ impl Reader<'_> {
     fn forget_changes(&mut self, statements: &[Stmt], frame: &Frame, why: &Rc<Unknown>) {
         let mut changed = Changed::default();
         visitor::walk_body(&mut changed, statements);
+        let bound = Self::bound_by(statements).names;
+        let mut all = false;
         for expression in changed.expressions {
-            self.glance(expression, frame).lose(why);
-        }
-        for called in changed.called {
-            if let Value::Function(function) = self.glance(called, frame) {
-                self.forget_globals(&function, why);
+            match expression {
+                // A name that these statements bind may be anything they can reach.
+                Expr::Name(name) if !bound.contains(name.id.as_str()) => self.glance(expression, frame).lose(why),
+                _ if expression.is_literal_expr() => {}
+                _ => all = true,
             }
         }
-    }
-
-    /// What a function that cannot be followed may have changed of its module.
-    pub(super) fn forget_globals(&mut self, function: &Function, why: &Rc<Unknown>) {
-        let Body::Statements(body) = &function.body else {
-            return;
-        };
-        let mut names = Globals::default();
-        visitor::walk_body(&mut names, body);
-        for name in names.0 {
-            let mut known = function.module.names.borrow_mut();
-            known.insert(name, Value::Unknown(Rc::clone(why)));
+        for called in changed.called {
+            let value = self.glance(called, frame);
+            self.forget_called(&value, why);
+        }
+        if all {
+            self.reached(statements, frame).iter().for_each(|value| value.lose(why));
         }
     }
 
@@ -443,14 +489,36 @@ impl Reader<'_> {
 
     /// Whether statements, if they run, declare tasks.
     pub(super) fn may_declare(&self, statements: &[Stmt], frame: &Frame) -> bool {
+        self.declares_within(statements, frame, CALLS)
+    }
+
+    fn declares_within(&self, statements: &[Stmt], frame: &Frame, left: u32) -> bool {
         let mut called = Declarations::default();
         visitor::walk_body(&mut called, statements);
-        called.0.into_iter().any(|called| match self.glance(called, frame) {
-            Value::Library(name) => super::library::declares(&name),
-            Value::Decorator(_) => true,
-            Value::Partial(partial) => matches!(&partial.0, Value::Library(name) if super::library::declares(name)),
+        called.0.into_iter().any(|called| self.value_declares(&self.glance(called, frame), left))
+    }
+
+    fn value_declares(&self, value: &Value, left: u32) -> bool {
+        match value {
+            Value::Library(name) => super::library::declares(name),
+            Value::Decorator(_) | Value::Holder(_) => true,
+            Value::Partial(partial) => {
+                let given = partial.1.values();
+                std::iter::once(&partial.0).chain(given).any(|value| self.value_declares(value, left))
+            }
+            Value::Function(function) if left > 0 => match &function.body {
+                Body::Statements(body) | Body::Later(body) => {
+                    self.declares_within(body, &self.frame_of(function, Rc::default()), left - 1)
+                }
+                Body::Expression(body) => {
+                    let mut called = Declarations::default();
+                    called.visit_expr(body);
+                    let frame = self.frame_of(function, Rc::default());
+                    called.0.into_iter().any(|called| self.value_declares(&self.glance(called, &frame), left - 1))
+                }
+            },
             _ => false,
-        })
+        }
     }
 
     fn function(&mut self, function: &StmtFunctionDef, frame: &Frame) {
@@ -460,7 +528,7 @@ impl Reader<'_> {
         let mut later = Yields::default();
         visitor::walk_body(&mut later, &function.body);
         let body = if function.is_async || later.0 {
-            Body::Later
+            Body::Later(function.body.to_vec())
         } else {
             Body::Statements(function.body.to_vec())
         };
@@ -519,7 +587,7 @@ impl Reader<'_> {
         self.bind(&class.name, value, frame);
     }
 
-    pub(super) fn frame_of(function: &Function, locals: Names) -> Frame {
+    pub(super) fn frame_of(&self, function: &Function, locals: Names) -> Frame {
         let mut around = function.around.clone();
         around.push(locals);
         Frame {
@@ -528,8 +596,19 @@ impl Reader<'_> {
             locals: around,
             globals: Rc::default(),
             in_class: false,
+            unknowns: Rc::clone(&self.unknowns),
         }
     }
+}
+
+/// Statements that an exception may end, and what there was before them.
+struct Trial<'a> {
+    body: &'a [Stmt],
+    before: IndexMap<String, Value>,
+    reached: Vec<Value>,
+    declared: usize,
+    unknowns: u64,
+    why: Rc<Unknown>,
 }
 
 /// Whether a value is, or holds, another one that can change.
@@ -548,32 +627,31 @@ pub(super) fn value_reaches(value: &Value, target: &Value) -> bool {
     }
 }
 
-/// Whether a statement cannot raise an exception.
-fn is_safe(statement: &Stmt) -> bool {
-    match statement {
-        Stmt::Pass(_) | Stmt::Break(_) | Stmt::Continue(_) | Stmt::FunctionDef(_) => true,
-        Stmt::Assign(assign) => assign.value.is_literal_expr() && assign.targets.iter().all(Expr::is_name_expr),
-        Stmt::Expr(expression) => expression.value.is_literal_expr(),
-        _ => false,
-    }
-}
-
 /// Whether statements may go elsewhere than to what follows.
 fn leaves<'a>(statements: impl Iterator<Item = &'a Stmt>) -> bool {
-    let mut out = WaysOut { all: true, found: false };
+    let mut out = WaysOut { loops: true, raises: true, found: false };
     statements.for_each(|statement| out.visit_stmt(statement));
     out.found
 }
 
 /// Whether statements may end the function around them.
 fn returns<'a>(statements: impl Iterator<Item = &'a Stmt>) -> bool {
-    let mut out = WaysOut { all: false, found: false };
+    let mut out = WaysOut { loops: false, raises: true, found: false };
+    statements.for_each(|statement| out.visit_stmt(statement));
+    out.found
+}
+
+/// Whether statements may go elsewhere by themselves, exceptions apart.
+fn jumps<'a>(statements: impl Iterator<Item = &'a Stmt>) -> bool {
+    let mut out = WaysOut { loops: true, raises: false, found: false };
     statements.for_each(|statement| out.visit_stmt(statement));
     out.found
 }
 
 struct WaysOut {
-    all: bool,
+    /// Those that only loops have.
+    loops: bool,
+    raises: bool,
     found: bool,
 }
 
@@ -581,8 +659,9 @@ impl<'a> Visitor<'a> for WaysOut {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
         match statement {
             Stmt::FunctionDef(_) | Stmt::ClassDef(_) => {}
-            Stmt::Return(_) | Stmt::Raise(_) => self.found = true,
-            Stmt::Break(_) | Stmt::Continue(_) => self.found |= self.all,
+            Stmt::Return(_) => self.found = true,
+            Stmt::Raise(_) => self.found |= self.raises,
+            Stmt::Break(_) | Stmt::Continue(_) => self.found |= self.loops,
             other => visitor::walk_stmt(self, other),
         }
     }
@@ -610,7 +689,9 @@ impl Bound {
 
 impl<'a> Visitor<'a> for Bound {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
-        let mut add = |name: &str| drop(self.names.insert(name.to_owned()));
+        let mut add = |name: &str| {
+            self.names.insert(name.to_owned());
+        };
         match statement {
             Stmt::FunctionDef(function) => return add(&function.name),
             Stmt::ClassDef(class) => return add(&class.name),
@@ -688,33 +769,14 @@ impl<'a> Visitor<'a> for Changed<'a> {
     }
 }
 
-/// Names that a function says are its module's.
-#[derive(Default)]
-struct Globals(Vec<String>);
-
-impl<'a> Visitor<'a> for Globals {
-    fn visit_stmt(&mut self, statement: &'a Stmt) {
-        if let Stmt::Global(global) = statement {
-            self.0.extend(global.names.iter().map(|name| name.as_str().to_owned()));
-        }
-        visitor::walk_stmt(self, statement);
-    }
-}
-
-/// What is called or decorates in statements and in functions in them.
+/// What is called, is given to what is called, or decorates, in statements and in functions in them.
 #[derive(Default)]
 struct Declarations<'a>(Vec<&'a Expr>);
 
 impl<'a> Visitor<'a> for Declarations<'a> {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
         if let Stmt::FunctionDef(function) = statement {
-            for decorator in &function.decorator_list {
-                let called = match &decorator.expression {
-                    Expr::Call(call) => &*call.func,
-                    plain => plain,
-                };
-                self.0.push(called);
-            }
+            self.0.extend(function.decorator_list.iter().map(|decorator| &decorator.expression));
         }
         visitor::walk_stmt(self, statement);
     }
@@ -722,6 +784,8 @@ impl<'a> Visitor<'a> for Declarations<'a> {
     fn visit_expr(&mut self, expression: &'a Expr) {
         if let Expr::Call(call) = expression {
             self.0.push(&call.func);
+            self.0.extend(&call.arguments.args);
+            self.0.extend(call.arguments.keywords.iter().map(|keyword| &keyword.value));
         }
         visitor::walk_expr(self, expression);
     }

@@ -1,6 +1,7 @@
 //! What expressions are worth.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -35,7 +36,38 @@ pub(super) struct Unknown {
     pub(super) spot: Spot,
     /// What is there.
     pub(super) why: String,
+    /// What it may be: changing it may change these.
+    pub(super) aliases: RefCell<Aliases>,
 }
+
+impl Unknown {
+    pub(super) fn new(spot: Spot, why: impl Into<String>) -> Rc<Self> {
+        Rc::new(Self {
+            spot,
+            why: why.into(),
+            aliases: RefCell::default(),
+        })
+    }
+
+    /// The same doubt about something else, which may be any of these values.
+    pub(super) fn about(&self, aliases: Vec<Value>) -> Rc<Self> {
+        let about = Self::new(self.spot.clone(), self.why.clone());
+        about.may_be(aliases);
+        about
+    }
+
+    pub(super) fn may_be(&self, values: Vec<Value>) {
+        let mut aliases = self.aliases.borrow_mut();
+        for value in values {
+            if let Some(object) = value.object() {
+                aliases.entry(object).or_insert(value);
+            }
+        }
+    }
+}
+
+/// Values that can be changed, by their identity.
+pub(super) type Aliases = IndexMap<*const (), Value>;
 
 /// A value that several names may stand for, and that changes. It is lost when something unknown may have changed it.
 #[derive(Debug)]
@@ -142,8 +174,8 @@ pub(super) enum Body {
     Statements(Vec<Stmt>),
     /// Of a lambda.
     Expression(Expr),
-    /// Generators and coroutines do not answer when they are called.
-    Later,
+    /// Of generators and coroutines, which do not answer when they are called.
+    Later(Vec<Stmt>),
 }
 
 /// A module of the project.
@@ -270,21 +302,51 @@ impl Value {
         })
     }
 
+    /// The identity of what can be changed, or leads to it.
+    pub(super) fn object(&self) -> Option<*const ()> {
+        Some(match self {
+            Self::List(value) => Rc::as_ptr(value).cast(),
+            Self::Dict(value) => Rc::as_ptr(value).cast(),
+            Self::Image(value) => Rc::as_ptr(value).cast(),
+            Self::Tuple(value) => Rc::as_ptr(value).cast(),
+            Self::Holder(value) => Rc::as_ptr(value).cast(),
+            Self::Function(value) => Rc::as_ptr(value).cast(),
+            Self::Partial(value) => Rc::as_ptr(value).cast(),
+            Self::Method(value) => Rc::as_ptr(value).cast(),
+            Self::Class(value) => Rc::as_ptr(value).cast(),
+            Self::Module(value) => Rc::as_ptr(value).cast(),
+            Self::Unknown(value) => Rc::as_ptr(value).cast(),
+            _ => return None,
+        })
+    }
+
     /// Marks whatever may have been changed through this value.
     pub(super) fn lose(&self, why: &Rc<Unknown>) {
-        match self {
-            Self::List(list) => {
-                list.lose(why);
-                list.held.borrow().iter().for_each(|item| item.lose(why));
+        let mut seen = HashSet::new();
+        let mut open = vec![self.clone()];
+        while let Some(value) = open.pop() {
+            if !value.object().is_some_and(|object| seen.insert(object)) {
+                continue;
             }
-            Self::Dict(dict) => {
-                dict.lose(why);
-                dict.held.borrow().iter().for_each(|(_, value)| value.lose(why));
+            match &value {
+                Self::List(list) => {
+                    list.lose(why);
+                    open.extend(list.held.borrow().iter().cloned());
+                }
+                Self::Dict(dict) => {
+                    dict.lose(why);
+                    open.extend(dict.held.borrow().iter().map(|(_, value)| value.clone()));
+                }
+                Self::Image(image) => {
+                    image.fields.lose(why);
+                    open.extend(image.fields.held.borrow().values().cloned());
+                }
+                Self::Tuple(items) => open.extend(items.iter().cloned()),
+                Self::Holder(items) => open.extend(items.iter().cloned()),
+                Self::Unknown(unknown) => open.extend(unknown.aliases.borrow().values().cloned()),
+                Self::Method(method) => open.push(method.0.clone()),
+                _ => {}
             }
-            Self::Tuple(items) => items.iter().for_each(|item| item.lose(why)),
-            Self::Image(image) => image.fields.lose(why),
-            Self::Method(method) => method.0.lose(why),
-            _ => {}
         }
     }
 

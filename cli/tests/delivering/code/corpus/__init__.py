@@ -1,0 +1,1 @@
+"""Code that declares images in the ways people do, which both readers read alike."""

@@ -1,0 +1,2 @@
+from ..shared import BASE as PARENT
+from .names import NAME
