@@ -25,7 +25,7 @@ use crate::settings::Settings;
 use crate::{api, builds, tokens, worker};
 
 /// How often what nobody needs any more is removed.
-const COLLECTION: Duration = Duration::from_secs(3600);
+const COLLECTION: Duration = Duration::from_hours(1);
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;
 /// How long workers may take to give back what they have.

@@ -13,7 +13,7 @@ use crate::backend::ENTRY;
 use crate::remote::{Gone, Remote, Told};
 
 /// How long a service may be away.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// The first and the longest wait before a connection is made again.
 const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 

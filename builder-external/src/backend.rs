@@ -21,7 +21,7 @@ use crate::find::program;
 use crate::process::{Conversation, log_event, unexpected};
 
 /// How long a program may take to say whether it can work.
-const PROBE: Duration = Duration::from_secs(60);
+const PROBE: Duration = Duration::from_mins(1);
 
 /// A builder that is a program of its own.
 #[derive(Debug)]

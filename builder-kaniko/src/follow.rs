@@ -25,9 +25,9 @@ use crate::state::{self, State};
 /// How often events are looked at while a Job waits.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a cluster may answer nothing but errors.
-const SILENCE: Duration = Duration::from_secs(180);
+const SILENCE: Duration = Duration::from_mins(3);
 /// How far two errors may be apart that belong together: watches are begun again at least that often.
-const APART: Duration = Duration::from_secs(60);
+const APART: Duration = Duration::from_mins(1);
 /// How long the last lines of a log may take after the executor's end.
 const LAST_LINES: Duration = Duration::from_secs(15);
 /// Lines of a log that wait to be taken.

@@ -15,9 +15,9 @@ use crate::backend::ENTRY;
 /// Kaniko's image, unless an option names another: that of the fork that is kept up, which is in this one place.
 const KANIKO: &str = "ghcr.io/osscontainertools/kaniko:v1.28.3";
 /// How long a build may take in all.
-const DEADLINE: Duration = Duration::from_secs(3600);
+const DEADLINE: Duration = Duration::from_hours(1);
 /// How long a Job stays that nobody removed.
-const TTL: Duration = Duration::from_secs(3600);
+const TTL: Duration = Duration::from_hours(1);
 
 /// The names of the options, each with what it means.
 pub(crate) const OPTIONS: &[(&str, &str)] = &[
@@ -432,7 +432,7 @@ mod tests {
         assert_eq!(limits.expect("limits")["memory"].0, "2Gi");
         assert_eq!(options.tolerations[0].key.as_deref(), Some("gpu"));
         assert_eq!(options.logins, Logins::Account);
-        assert_eq!(options.deadline, Duration::from_secs(5400));
+        assert_eq!(options.deadline, Duration::from_mins(90));
         assert_eq!((options.retries, options.cache), (3, true));
         assert_eq!(options.flags, ["--single-snapshot"]);
     }

@@ -24,7 +24,7 @@ use crate::provenance::{Foundation, Packages, Provenance, System};
 use crate::recipe::{Interpreter, LazyLayer, Origin, Recipe};
 
 /// How long the packages of a base are taken from what was resolved before.
-const FRESH: Duration = Duration::from_secs(24 * 3600);
+const FRESH: Duration = Duration::from_hours(24);
 /// glibc of the Debian releases we know.
 const GLIBC: [(&str, Libc); 3] = [
     ("bullseye", Libc::Glibc(2, 31)),

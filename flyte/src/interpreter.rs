@@ -24,8 +24,13 @@ pub struct Interpreter {
 
 /// Where programs are looked for: the folders of `PATH`, then the environment that is active or beside the code.
 fn folders(folder: &Path, variables: &BTreeMap<String, String>) -> Vec<PathBuf> {
-    let path = variables.get("PATH").map(String::as_str).unwrap_or_default();
-    let mut folders: Vec<_> = std::env::split_paths(path).filter(|folder| folder.is_absolute()).collect();
+    let path = variables
+        .get("PATH")
+        .map(String::as_str)
+        .unwrap_or_default();
+    let mut folders: Vec<_> = std::env::split_paths(path)
+        .filter(|folder| folder.is_absolute())
+        .collect();
     folders.extend(environments(folder, variables));
     folders
 }
@@ -34,17 +39,26 @@ fn environments(folder: &Path, variables: &BTreeMap<String, String>) -> Vec<Path
     let active = variables.get("VIRTUAL_ENV").filter(|path| !path.is_empty());
     let active = active.map(|path| folder.join(path));
     let beside = folder.ancestors().map(|folder| folder.join(".venv"));
-    let all = active.into_iter().chain(beside).map(|environment| environment.join("bin"));
+    let all = active
+        .into_iter()
+        .chain(beside)
+        .map(|environment| environment.join("bin"));
     all.filter(|bin| bin.is_dir()).collect()
 }
 
 /// A program of the user's, such as `pyflyte`.
-pub fn find_program(name: &str, folder: &Path, variables: &BTreeMap<String, String>) -> Option<PathBuf> {
+pub fn find_program(
+    name: &str,
+    folder: &Path,
+    variables: &BTreeMap<String, String>,
+) -> Option<PathBuf> {
     if name.contains('/') {
         let path = folder.join(name);
         return path.is_file().then_some(path);
     }
-    let found = folders(folder, variables).into_iter().map(|bin| bin.join(name));
+    let found = folders(folder, variables)
+        .into_iter()
+        .map(|bin| bin.join(name));
     found.into_iter().find(|path| path.is_file())
 }
 
@@ -54,13 +68,22 @@ impl Interpreter {
         let of_script = find_program("pyflyte", folder, variables).and_then(|script| {
             let script = script.canonicalize().ok()?;
             let beside = ["python", "python3"].map(|name| script.with_file_name(name));
-            beside.into_iter().find(|path| path.is_file()).or_else(|| shebang(&script))
+            beside
+                .into_iter()
+                .find(|path| path.is_file())
+                .or_else(|| shebang(&script))
         });
         let in_environment = || {
-            let found = environments(folder, variables).into_iter().map(|bin| bin.join("python"));
+            let found = environments(folder, variables)
+                .into_iter()
+                .map(|bin| bin.join("python"));
             found.into_iter().find(|path| path.is_file())
         };
-        let any = || ["python3", "python"].iter().find_map(|name| find_program(name, folder, variables));
+        let any = || {
+            ["python3", "python"]
+                .iter()
+                .find_map(|name| find_program(name, folder, variables))
+        };
         let path = of_script.or_else(in_environment).or_else(any)?;
         Some(Self { path })
     }
@@ -71,11 +94,18 @@ impl Interpreter {
         let text = fs_err::read_to_string(settings).unwrap_or_default();
         let said = text.lines().find_map(|line| {
             let (key, value) = line.split_once('=')?;
-            ["version", "version_info"].contains(&key.trim()).then(|| value.trim().to_owned())
+            ["version", "version_info"]
+                .contains(&key.trim())
+                .then(|| value.trim().to_owned())
         });
         let said = said.or_else(|| {
             let path = self.path.canonicalize().ok()?;
-            Some(path.file_name()?.to_str()?.strip_prefix("python")?.to_owned())
+            Some(
+                path.file_name()?
+                    .to_str()?
+                    .strip_prefix("python")?
+                    .to_owned(),
+            )
         })?;
         let mut numbers = said.split('.').map(str::parse);
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
@@ -86,22 +116,36 @@ impl Interpreter {
         let libraries = self.path.parent()?.parent()?.join("lib");
         let pythons = fs_err::read_dir(libraries).ok()?.flatten();
         let packages = pythons.map(|python| python.path().join("site-packages"));
-        let found = packages.filter_map(|packages| fs_err::read_dir(packages).ok()).flatten().flatten();
+        let found = packages
+            .filter_map(|packages| fs_err::read_dir(packages).ok())
+            .flatten()
+            .flatten();
         found.into_iter().find_map(|entry| {
             let name = entry.file_name();
-            let version = name.to_str()?.strip_prefix("flytekit-")?.strip_suffix(".dist-info")?;
+            let version = name
+                .to_str()?
+                .strip_prefix("flytekit-")?
+                .strip_suffix(".dist-info")?;
             Some(version.to_owned())
         })
     }
 
     /// Its version, and those of packages that it has. Runs it, and nothing of the user's.
-    pub fn ask(&self, packages: &[String]) -> Result<(String, BTreeMap<String, String>), BuildError> {
+    pub fn ask(
+        &self,
+        packages: &[String],
+    ) -> Result<(String, BTreeMap<String, String>), BuildError> {
         #[derive(serde::Deserialize)]
         struct Answer {
             python: String,
             found: BTreeMap<String, Option<String>>,
         }
-        let failed = || BuildError::input(format!("the interpreter does not answer: `{}`", self.path.display()));
+        let failed = || {
+            BuildError::input(format!(
+                "the interpreter does not answer: `{}`",
+                self.path.display()
+            ))
+        };
         let output = Command::new(&self.path)
             .args(["-c", ASK])
             .args(packages)
@@ -109,8 +153,12 @@ impl Interpreter {
             .stderr(Stdio::null())
             .output()
             .map_err(|error| failed().caused_by(&error))?;
-        let answer: Answer = serde_json::from_slice(&output.stdout).map_err(|error| failed().caused_by(&error))?;
-        let found = answer.found.into_iter().filter_map(|(name, version)| Some((name, version?)));
+        let answer: Answer =
+            serde_json::from_slice(&output.stdout).map_err(|error| failed().caused_by(&error))?;
+        let found = answer
+            .found
+            .into_iter()
+            .filter_map(|(name, version)| Some((name, version?)));
         Ok((answer.python, found.collect()))
     }
 }
@@ -119,7 +167,13 @@ impl Interpreter {
 fn shebang(script: &Path) -> Option<PathBuf> {
     let text = fs_err::read(script).ok()?;
     let text = String::from_utf8_lossy(&text[..text.len().min(1024)]).into_owned();
-    let first = text.lines().next()?.strip_prefix("#!")?.split_whitespace().next()?.to_owned();
+    let first = text
+        .lines()
+        .next()?
+        .strip_prefix("#!")?
+        .split_whitespace()
+        .next()?
+        .to_owned();
     let path = PathBuf::from(first);
     let is_python = path.file_name()?.to_str()?.starts_with("python");
     is_python.then_some(path)

@@ -31,17 +31,32 @@ pub enum Action<'a> {
 /// The arguments of the platform's command. It takes `--image ID=REFERENCE` for an image that is there: it neither looks
 /// for it nor builds it.
 pub fn arguments(action: Action<'_>, images: &[Ready], further: &[String]) -> Vec<String> {
-    let images = images.iter().flat_map(|Ready { id, reference }| ["--image".to_owned(), format!("{id}={reference}")]);
+    let images = images
+        .iter()
+        .flat_map(|Ready { id, reference }| ["--image".to_owned(), format!("{id}={reference}")]);
     let owned = |texts: &[String]| texts.to_vec();
     match action {
         Action::Register { files } => {
             let start = ["register".to_owned()].into_iter();
-            start.chain(images).chain(owned(further)).chain(owned(files)).collect()
+            start
+                .chain(images)
+                .chain(owned(further))
+                .chain(owned(files))
+                .collect()
         }
-        Action::Run { file, entity, inputs } => {
+        Action::Run {
+            file,
+            entity,
+            inputs,
+        } => {
             let start = ["run".to_owned(), "--remote".to_owned()].into_iter();
             let what = [file.to_owned(), entity.to_owned()];
-            start.chain(images).chain(owned(further)).chain(what).chain(owned(inputs)).collect()
+            start
+                .chain(images)
+                .chain(owned(further))
+                .chain(what)
+                .chain(owned(inputs))
+                .collect()
         }
     }
 }
@@ -75,15 +90,33 @@ mod tests {
             reference: "r.example/app:tag".to_owned(),
         }];
         let files = owned(&["a.py", "b"]);
-        let register = arguments(Action::Register { files: &files }, &images, &owned(&["-p", "x"]));
-        assert_eq!(register, ["register", "--image", "abc-_1=r.example/app:tag", "-p", "x", "a.py", "b"]);
+        let register = arguments(
+            Action::Register { files: &files },
+            &images,
+            &owned(&["-p", "x"]),
+        );
+        assert_eq!(
+            register,
+            [
+                "register",
+                "--image",
+                "abc-_1=r.example/app:tag",
+                "-p",
+                "x",
+                "a.py",
+                "b"
+            ]
+        );
         let inputs = owned(&["--n", "3"]);
         let action = Action::Run {
             file: "a.py",
             entity: "wf",
             inputs: &inputs,
         };
-        assert_eq!(arguments(action, &[], &[]), ["run", "--remote", "a.py", "wf", "--n", "3"]);
+        assert_eq!(
+            arguments(action, &[], &[]),
+            ["run", "--remote", "a.py", "wf", "--n", "3"]
+        );
     }
 
     #[test]

@@ -38,9 +38,16 @@ impl Project {
         let root = source_root(&found);
         let relative = found.strip_prefix(&root).unwrap_or(&found);
         let is_package = found.is_dir();
-        let parts: Vec<_> = relative.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let parts: Vec<_> = relative
+            .with_extension("")
+            .iter()
+            .map(|part| part.to_string_lossy().into_owned())
+            .collect();
         let parts = if is_package {
-            relative.iter().map(|part| part.to_string_lossy().into_owned()).collect()
+            relative
+                .iter()
+                .map(|part| part.to_string_lossy().into_owned())
+                .collect()
         } else {
             parts
         };

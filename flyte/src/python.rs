@@ -15,7 +15,8 @@ use crate::interpreter::Interpreter;
 use crate::project::Project;
 
 /// What makes documents of declarations: it is a file of the plugin, too.
-const DECLARATION: &str = include_str!("../../flytekit-plugin/src/imagespec_flytekit/declaration.py");
+const DECLARATION: &str =
+    include_str!("../../flytekit-plugin/src/imagespec_flytekit/declaration.py");
 const READER: &str = include_str!("python/reader.py");
 /// The format of documents.
 const FORMAT: u32 = 1;
@@ -86,7 +87,11 @@ pub fn read(interpreter: &Interpreter, question: Question<'_>) -> Result<Code, B
     let program = interpreter.path.display();
     let failed = || BuildError::input(format!("the code cannot be read by Python: `{program}`"));
     let script = format!("import sys; sys.path[0:1] = []\n{READER}");
-    let projects: Vec<_> = question.projects.iter().map(|project| json!({ "root": project.root, "module": project.module })).collect();
+    let projects: Vec<_> = question
+        .projects
+        .iter()
+        .map(|project| json!({ "root": project.root, "module": project.module }))
+        .collect();
     let asked = json!({ "projects": projects, "fast": question.fast, "declaration": DECLARATION });
     let child = Command::new(&interpreter.path)
         .args(["-c", &script])
@@ -99,12 +104,20 @@ pub fn read(interpreter: &Interpreter, question: Question<'_>) -> Result<Code, B
         .stderr(Stdio::inherit())
         .spawn()
         .map_err(|error| failed().caused_by(&error))?;
-    let output = child.wait_with_output().map_err(|error| failed().caused_by(&error))?;
+    let output = child
+        .wait_with_output()
+        .map_err(|error| failed().caused_by(&error))?;
     let answer = serde_json::from_slice(&output.stdout);
-    let answer = answer.map_err(|error| failed().caused_by(&error).hint("its own messages are above"))?;
+    let answer = answer.map_err(|error| {
+        failed()
+            .caused_by(&error)
+            .hint("its own messages are above")
+    })?;
     let document = match answer {
         Answer::Read(document) => document,
-        Answer::Failed { error } if error.kind == "ModuleNotFoundError" && error.message.contains("'flytekit") => {
+        Answer::Failed { error }
+            if error.kind == "ModuleNotFoundError" && error.message.contains("'flytekit") =>
+        {
             let message = format!("this Python has no flytekit: `{program}`");
             return Err(BuildError::input(message)
                 .hint("install it there, or activate the environment that has it; `pyflyte` on PATH says which"));
@@ -124,20 +137,37 @@ pub fn read(interpreter: &Interpreter, question: Question<'_>) -> Result<Code, B
 /// A document that a plugin hands over.
 pub fn parse(document: &str) -> Result<Code, BuildError> {
     let document = serde_json::from_str(document);
-    code(document.map_err(|error| BuildError::input("this is no declaration document").caused_by(&error))?)
+    code(
+        document.map_err(|error| {
+            BuildError::input("this is no declaration document").caused_by(&error)
+        })?,
+    )
 }
 
 fn code(document: Document) -> Result<Code, BuildError> {
     if document.format != FORMAT {
         let message = format!("a document of another format: `{}`", document.format);
-        return Err(BuildError::input(message).hint("install the same version of the plugin and of the command"));
+        return Err(BuildError::input(message)
+            .hint("install the same version of the plugin and of the command"));
     }
-    let images = document.images.into_iter().map(image).collect::<Result<Vec<_>, _>>()?;
+    let images = document
+        .images
+        .into_iter()
+        .map(image)
+        .collect::<Result<Vec<_>, _>>()?;
     let entities = document.entities.into_iter().map(|said| Entity {
         module: said.module,
         name: said.name,
-        kind: if said.kind == "workflow" { EntityKind::Workflow } else { EntityKind::Task },
-        images: said.images.into_iter().filter(|image| *image < images.len()).collect(),
+        kind: if said.kind == "workflow" {
+            EntityKind::Workflow
+        } else {
+            EntityKind::Task
+        },
+        images: said
+            .images
+            .into_iter()
+            .filter(|image| *image < images.len())
+            .collect(),
     });
     let mut code = Code {
         entities: entities.collect(),
@@ -149,19 +179,29 @@ fn code(document: Document) -> Result<Code, BuildError> {
 }
 
 fn image(declared: Declaration) -> Result<CodeImage, BuildError> {
-    let base = declared.base.map(|base| image(*base)).transpose()?.map(Box::new);
+    let base = declared
+        .base
+        .map(|base| image(*base))
+        .transpose()?
+        .map(Box::new);
     let name = declared.named.image.clone();
     let spec: ImageSpec = serde_json::from_value(declared.fields.into()).map_err(|error| {
         BuildError::input(format!("malformed declaration of the image: `{name}`")).caused_by(&error)
     })?;
-    let base_image = base.as_ref().map(|base| BaseImage::Spec(Box::new(base.spec.clone())));
+    let base_image = base
+        .as_ref()
+        .map(|base| BaseImage::Spec(Box::new(base.spec.clone())));
     Ok(CodeImage {
         spec: ImageSpec {
             base_image: base_image.or(spec.base_image.clone()),
             ..spec
         },
         base,
-        named: Some(Named::given(declared.named.id, declared.named.tag, declared.named.image)),
+        named: Some(Named::given(
+            declared.named.id,
+            declared.named.tag,
+            declared.named.image,
+        )),
         loaded: declared.loaded,
     })
 }

@@ -37,7 +37,7 @@ impl Client {
         };
         let trust = Trust::new(pem.as_deref())?;
         let inner = builder(&trust)?
-            .read_timeout(Duration::from_secs(60))
+            .read_timeout(Duration::from_mins(1))
             .build()
             .map_err(HttpError::setup)?;
         Ok(Self {

@@ -25,7 +25,7 @@ impl Default for Retry {
             tries: 5,
             first_wait: Duration::from_millis(250),
             longest_wait: Duration::from_secs(20),
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
         }
     }
 }

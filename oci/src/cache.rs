@@ -12,7 +12,7 @@ use crate::lock::KeyLock;
 use crate::store::write_atomically;
 
 /// How long a record stays that nobody asks for.
-const KEPT: Duration = Duration::from_secs(180 * 24 * 3600);
+const KEPT: Duration = Duration::from_hours(4320);
 /// The most records that stay.
 const MOST: usize = 50_000;
 

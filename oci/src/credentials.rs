@@ -22,7 +22,7 @@ use crate::reference::DEFAULT_REGISTRY;
 
 /// What Docker calls the registry `docker.io` in its configuration.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-const HELPER_PATIENCE: Duration = Duration::from_secs(60);
+const HELPER_PATIENCE: Duration = Duration::from_mins(1);
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),

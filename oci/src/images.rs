@@ -60,10 +60,10 @@ pub struct Prune {
 impl Default for Prune {
     fn default() -> Self {
         Self {
-            grace: Duration::from_secs(3600),
+            grace: Duration::from_hours(1),
             images: false,
             layers: false,
-            unused: Duration::from_secs(30 * 24 * 3600),
+            unused: Duration::from_hours(720),
             size: None,
         }
     }

@@ -130,7 +130,7 @@ fn size(path: &Path) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const DAY: Duration = Duration::from_hours(24);
 
     #[test]
     fn what_is_old_goes_and_then_the_oldest() {

@@ -1,7 +1,7 @@
 //! `run` and `register`: the images of code, then the platform's own command.
 
-use std::path::{Path, PathBuf};
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use imagespec_builder_native::{Execution, Lent, execute};
@@ -16,10 +16,10 @@ use imagespec_flyte::interpreter::find_program;
 use imagespec_flyte::platform::{Action, Ready, arguments, is_fast};
 use imagespec_flyte::{Code, Entity, EntityKind, Project};
 
+use super::Context;
 use super::build::{run as run_work, tell_failures};
 use super::jobs::{Work, work};
 use super::resolve::{deployment, reading, resolve_these};
-use super::Context;
 use crate::args::{CodeArgs, RegisterArgs, RunArgs};
 use crate::env;
 use crate::load::{Reading, code_targets, read_code};
@@ -62,7 +62,8 @@ pub(super) async fn run(cx: &Context, args: RunArgs) -> Result<u8, BuildError> {
         return hand_over(cx, images, &args.code, action, &args.platform_args).await;
     }
     if let [first, ..] = args.platform_args.as_slice() {
-        let message = format!("`--platform-arg` is for the platform, and this runs here: `{first}`");
+        let message =
+            format!("`--platform-arg` is for the platform, and this runs here: `{first}`");
         return Err(BuildError::input(message).hint("`--remote` runs it on the platform"));
     }
     run_here(cx, &code, entity, &project, &args).await
@@ -73,30 +74,51 @@ fn entity<'a>(code: &'a Code, project: &Project, args: &RunArgs) -> Result<&'a E
     let named = |entity: &&Entity| entity.name == args.task;
     let own = |entity: &&Entity| entity.module == project.module;
     let found = code.entities.iter().filter(named).find(own);
-    found.or_else(|| code.entities.iter().find(named)).ok_or_else(|| {
-        let known: Vec<_> = code.entities.iter().filter(own).map(|entity| entity.name.as_str()).collect();
-        let message = format!("`{}` declares no task or workflow of this name: `{}`", args.file, args.task);
-        let error = BuildError::input(message);
-        match known.as_slice() {
-            [] => error.hint("it declares none"),
-            known => error.hint(format!("it declares {}", known.join(", "))),
-        }
-    })
+    found
+        .or_else(|| code.entities.iter().find(named))
+        .ok_or_else(|| {
+            let known: Vec<_> = code
+                .entities
+                .iter()
+                .filter(own)
+                .map(|entity| entity.name.as_str())
+                .collect();
+            let message = format!(
+                "`{}` declares no task or workflow of this name: `{}`",
+                args.file, args.task
+            );
+            let error = BuildError::input(message);
+            match known.as_slice() {
+                [] => error.hint("it declares none"),
+                known => error.hint(format!("it declares {}", known.join(", "))),
+            }
+        })
 }
 
 /// The images of code, to be built. `wanted` is the only one, where one is enough.
-fn images(cx: &Context, code: &Code, label: &str, args: &CodeArgs, wanted: Option<usize>) -> Result<Images, BuildError> {
+fn images(
+    cx: &Context,
+    code: &Code,
+    label: &str,
+    args: &CodeArgs,
+    wanted: Option<usize>,
+) -> Result<Images, BuildError> {
     if args.resolve.tag_scheme == Some(TagScheme::Imagespec) {
         let message = "the platform knows images by flytekit's names: `--tag-scheme imagespec`";
         return Err(BuildError::input(message).hint("leave it out"));
     }
     let mut resolve = args.resolve.clone();
     resolve.tag_scheme = Some(TagScheme::Flytekit);
-    let targets = code_targets(code, label, &cx.folder).into_iter().enumerate();
+    let targets = code_targets(code, label, &cx.folder)
+        .into_iter()
+        .enumerate();
     let targets = targets.filter(|(index, _)| wanted.is_none_or(|wanted| wanted == *index));
     let targets = targets.map(|(_, target)| target).collect();
     let resolved = resolve_these(cx, targets, &resolve, &args.how.tags)?;
-    let ids = resolved.iter().filter_map(|target| Some(target.resolved.flytekit.as_ref()?.id.clone())).collect();
+    let ids = resolved
+        .iter()
+        .filter_map(|target| Some(target.resolved.flytekit.as_ref()?.id.clone()))
+        .collect();
     let kept = wanted.map(|_| Output::Store);
     Ok(Images {
         work: work(cx, resolved, &args.how, kept.as_ref(), args.dry_run)?,
@@ -105,7 +127,13 @@ fn images(cx: &Context, code: &Code, label: &str, args: &CodeArgs, wanted: Optio
 }
 
 /// Builds what is missing and hands over to the platform's command.
-async fn hand_over(cx: &Context, images: Images, args: &CodeArgs, action: Action<'_>, further: &[String]) -> Result<u8, BuildError> {
+async fn hand_over(
+    cx: &Context,
+    images: Images,
+    args: &CodeArgs,
+    action: Action<'_>,
+    further: &[String],
+) -> Result<u8, BuildError> {
     let command = platform(cx, args)?;
     let Images { work, ids } = images;
     let results = run_work(&work, args.how.progress).await;
@@ -118,7 +146,9 @@ async fn hand_over(cx: &Context, images: Images, args: &CodeArgs, action: Action
         let job = &work.jobs[*target];
         let reference = job.destination.pull_reference();
         match results.get(*target) {
-            Some(Ok(Outcome::WouldBuild { builder, .. })) => note(&format!("would build {reference} with {builder}")),
+            Some(Ok(Outcome::WouldBuild { builder, .. })) => {
+                note(&format!("would build {reference} with {builder}"));
+            }
             Some(Ok(Outcome::Done(_))) | None => note(&format!("image {reference}")),
             Some(Err(_)) => {}
         }
@@ -140,13 +170,20 @@ async fn hand_over(cx: &Context, images: Images, args: &CodeArgs, action: Action
 
 /// The platform's command: the flag's, or that of the variable, or the deployment's.
 fn platform(cx: &Context, args: &CodeArgs) -> Result<Vec<String>, BuildError> {
-    let said = args.platform_command.as_deref().or_else(|| cx.variable(env::PLATFORM_COMMAND));
+    let said = args
+        .platform_command
+        .as_deref()
+        .or_else(|| cx.variable(env::PLATFORM_COMMAND));
     let words: Vec<_> = match said {
         Some(said) => said.split_whitespace().map(str::to_owned).collect(),
-        None => deployment(cx, &args.resolve)?.platform_command.unwrap_or_else(|| vec![PLATFORM.to_owned()]),
+        None => deployment(cx, &args.resolve)?
+            .platform_command
+            .unwrap_or_else(|| vec![PLATFORM.to_owned()]),
     };
     if words.is_empty() {
-        return Err(BuildError::input("the platform's command is empty").field("platform_command").hint("name a program, such as `pyflyte`"));
+        return Err(BuildError::input("the platform's command is empty")
+            .field("platform_command")
+            .hint("name a program, such as `pyflyte`"));
     }
     Ok(words)
 }
@@ -165,11 +202,19 @@ fn located<'a>(cx: &Context, command: &'a [String]) -> Result<(PathBuf, &'a [Str
 }
 
 /// Runs a task or a workflow in its image on this machine.
-async fn run_here(cx: &Context, code: &Code, entity: &Entity, project: &Project, args: &RunArgs) -> Result<u8, BuildError> {
+async fn run_here(
+    cx: &Context,
+    code: &Code,
+    entity: &Entity,
+    project: &Project,
+    args: &RunArgs,
+) -> Result<u8, BuildError> {
     let image = image_of(code, entity)?;
     let Images { work, .. } = images(cx, code, &args.file, &args.code, Some(image))?;
     let relative = project.module.replace('.', "/");
-    let command: Vec<_> = ["pyflyte", "run", &format!("{relative}.py"), &args.task].map(str::to_owned).into();
+    let command: Vec<_> = ["pyflyte", "run", &format!("{relative}.py"), &args.task]
+        .map(str::to_owned)
+        .into();
     let command = [command, args.inputs.clone()].concat();
     if args.code.dry_run {
         let results = run_work(&work, args.code.how.progress).await;
@@ -177,17 +222,25 @@ async fn run_here(cx: &Context, code: &Code, entity: &Entity, project: &Project,
         if failed == 0 {
             let job = &work.jobs[work.targets[0]];
             let words = command.iter().map(|word| word_of(word));
-            print(&format!("in {}: {}", job.destination.reference(), words.collect::<Vec<_>>().join(" ")))?;
+            print(&format!(
+                "in {}: {}",
+                job.destination.reference(),
+                words.collect::<Vec<_>>().join(" ")
+            ))?;
         }
         return Ok(failed);
     }
     let mut results = run_work(&work, args.code.how.progress).await;
-    let result = work.targets.first().map(|target| results.swap_remove(*target));
+    let result = work
+        .targets
+        .first()
+        .map(|target| results.swap_remove(*target));
     let Some(Outcome::Done(image)) = result.transpose()? else {
         return Err(BuildError::failed("nothing was built to run the task in"));
     };
     let staged = tempfile::Builder::new().prefix("run-").tempdir();
-    let staged = staged.map_err(|error| BuildError::unwritten("cannot copy the code", "source_root", &error))?;
+    let staged = staged
+        .map_err(|error| BuildError::unwritten("cannot copy the code", "source_root", &error))?;
     let lent = stage(&project.root, staged.path())?;
     let execution = Execution {
         reference: image.reference,
@@ -203,7 +256,10 @@ fn image_of(code: &Code, entity: &Entity) -> Result<usize, BuildError> {
     let images: Vec<usize> = match entity.kind {
         EntityKind::Task => entity.images.clone(),
         EntityKind::Workflow => {
-            let all = code.entities.iter().filter(|other| other.kind == EntityKind::Task && other.module == entity.module);
+            let all = code
+                .entities
+                .iter()
+                .filter(|other| other.kind == EntityKind::Task && other.module == entity.module);
             let mut images: Vec<_> = all.flat_map(|task| task.images.clone()).collect();
             images.sort_unstable();
             images.dedup();
@@ -213,10 +269,16 @@ fn image_of(code: &Code, entity: &Entity) -> Result<usize, BuildError> {
     let name = &entity.name;
     match images.as_slice() {
         [image] => Ok(*image),
-        [] => Err(BuildError::input(format!("nothing says which image this runs in: `{name}`"))
-            .hint("`@task(container_image=ImageSpec(…))` says it; `pyflyte run` runs without one")),
-        _ => Err(BuildError::input(format!("this needs {} images, and here everything runs in one: `{name}`", images.len()))
-            .hint("run one of its tasks, or all of it on the platform: `--remote`")),
+        [] => Err(
+            BuildError::input(format!("nothing says which image this runs in: `{name}`")).hint(
+                "`@task(container_image=ImageSpec(…))` says it; `pyflyte run` runs without one",
+            ),
+        ),
+        _ => Err(BuildError::input(format!(
+            "this needs {} images, and here everything runs in one: `{name}`",
+            images.len()
+        ))
+        .hint("run one of its tasks, or all of it on the platform: `--remote`")),
     }
 }
 
@@ -230,7 +292,10 @@ fn stage(root: &Path, staged: &Path) -> Result<Vec<Lent>, BuildError> {
     let mut first = std::collections::BTreeSet::new();
     for file in found.iter().filter(|file| file.host.is_file()) {
         let target = staged.join(&file.path);
-        let copied = target.parent().map_or(Ok(()), fs_err::create_dir_all).and_then(|()| fs_err::copy(&file.host, &target));
+        let copied = target
+            .parent()
+            .map_or(Ok(()), fs_err::create_dir_all)
+            .and_then(|()| fs_err::copy(&file.host, &target));
         copied.map_err(|error| failed(&error))?;
         first.extend(file.path.split('/').next().map(str::to_owned));
     }

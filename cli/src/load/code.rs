@@ -44,7 +44,9 @@ pub(crate) struct Coded {
 /// Whether a target is code: a file of Python, a folder, or what a plugin writes.
 pub(super) fn is_code(name: &str, folder: &Path) -> bool {
     let (file, _) = split(name);
-    let python = Path::new(file).extension().is_some_and(|extension| extension == "py");
+    let python = Path::new(file)
+        .extension()
+        .is_some_and(|extension| extension == "py");
     python || name == STDIN || folder.join(file).is_dir()
 }
 
@@ -57,10 +59,17 @@ fn split(name: &str) -> (&str, Option<&str>) {
 }
 
 /// The images of the tasks of one target.
-pub(super) fn targets(name: &str, folder: &Path, reading: Reading<'_>) -> Result<Vec<Target>, BuildError> {
+pub(super) fn targets(
+    name: &str,
+    folder: &Path,
+    reading: Reading<'_>,
+) -> Result<Vec<Target>, BuildError> {
     let code = if name == STDIN {
         let mut document = String::new();
-        let read = std::io::stdin().lock().take(LIMIT).read_to_string(&mut document);
+        let read = std::io::stdin()
+            .lock()
+            .take(LIMIT)
+            .read_to_string(&mut document);
         read.map_err(|error| BuildError::input("cannot read standard input").caused_by(&error))?;
         python::parse(&document)?
     } else {
@@ -69,30 +78,55 @@ pub(super) fn targets(name: &str, folder: &Path, reading: Reading<'_>) -> Result
     let (file, task) = split(name);
     if code.images.is_empty() {
         let message = format!("no task of the code names an image: `{name}`");
-        return Err(BuildError::input(message).hint("`@task(container_image=ImageSpec(…))` names one"));
+        return Err(
+            BuildError::input(message).hint("`@task(container_image=ImageSpec(…))` names one")
+        );
     }
     let targets = code_targets(&code, file, folder);
     let Some(task) = task else {
         return Ok(targets);
     };
-    let named: Vec<_> = code.entities.iter().filter(|entity| entity.name == task).collect();
+    let named: Vec<_> = code
+        .entities
+        .iter()
+        .filter(|entity| entity.name == task)
+        .collect();
     if named.is_empty() {
-        let known: Vec<_> = code.entities.iter().map(|entity| entity.name.as_str()).collect();
+        let known: Vec<_> = code
+            .entities
+            .iter()
+            .map(|entity| entity.name.as_str())
+            .collect();
         let message = format!("`{file}` declares no task of this name: `{task}`");
         return Err(BuildError::input(message).hint(format!("it declares {}", known.join(", "))));
     }
-    let images: Vec<_> = named.iter().flat_map(|entity| entity.images.clone()).collect();
+    let images: Vec<_> = named
+        .iter()
+        .flat_map(|entity| entity.images.clone())
+        .collect();
     if images.is_empty() {
-        return Err(BuildError::input(format!("the task names no image: `{name}`"))
-            .hint("`@task(container_image=ImageSpec(…))` names one"));
+        return Err(
+            BuildError::input(format!("the task names no image: `{name}`"))
+                .hint("`@task(container_image=ImageSpec(…))` names one"),
+        );
     }
     let targets = targets.into_iter().enumerate();
-    Ok(targets.filter(|(index, _)| images.contains(index)).map(|(_, target)| target).collect())
+    Ok(targets
+        .filter(|(index, _)| images.contains(index))
+        .map(|(_, target)| target)
+        .collect())
 }
 
 /// Reads files and packages.
-pub(crate) fn read_code(names: &[String], folder: &Path, reading: Reading<'_>) -> Result<Code, BuildError> {
-    let projects = names.iter().map(|name| CodeProject::of(folder, name)).collect::<Result<Vec<_>, _>>()?;
+pub(crate) fn read_code(
+    names: &[String],
+    folder: &Path,
+    reading: Reading<'_>,
+) -> Result<Code, BuildError> {
+    let projects = names
+        .iter()
+        .map(|name| CodeProject::of(folder, name))
+        .collect::<Result<Vec<_>, _>>()?;
     if let [first, rest @ ..] = projects.as_slice()
         && let Some(at) = rest.iter().position(|other| other.root != first.root)
     {
@@ -108,7 +142,8 @@ pub(crate) fn read_code(names: &[String], folder: &Path, reading: Reading<'_>) -
         None | Some(Via::Static) => {
             if !reading.fast {
                 let message = "images that hold the code depend on the modules that Python loads";
-                return Err(BuildError::input(message).hint("`--via python` runs the code and asks flytekit"));
+                return Err(BuildError::input(message)
+                    .hint("`--via python` runs the code and asks flytekit"));
             }
             let around = Around {
                 folder,
@@ -119,8 +154,9 @@ pub(crate) fn read_code(names: &[String], folder: &Path, reading: Reading<'_>) -
         }
         Some(Via::Python) => {
             let interpreter = interpreter.as_ref().ok_or_else(|| {
-                BuildError::input("there is no Python to run the code")
-                    .hint("activate the environment that has flytekit; `pyflyte` on PATH says which")
+                BuildError::input("there is no Python to run the code").hint(
+                    "activate the environment that has flytekit; `pyflyte` on PATH says which",
+                )
             })?;
             let question = python::Question {
                 projects: &projects,
@@ -145,11 +181,17 @@ pub(crate) fn code_targets(code: &Code, name: &str, folder: &Path) -> Vec<Target
         _ => "flytekit".to_owned(),
     };
     let label = |index: usize| match name {
-        STDIN => code.images[index].spec.name.clone().unwrap_or_else(|| "flytekit".to_owned()),
+        STDIN => code.images[index]
+            .spec
+            .name
+            .clone()
+            .unwrap_or_else(|| "flytekit".to_owned()),
         _ => format!("{name}:{}", code.label(index)),
     };
     let images = code.images.iter().enumerate();
-    images.map(|(index, image)| target(image, label(index), folder, &sdk)).collect()
+    images
+        .map(|(index, image)| target(image, label(index), folder, &sdk))
+        .collect()
 }
 
 fn target(image: &CodeImage, name: String, folder: &Path, sdk: &str) -> Target {

@@ -190,9 +190,12 @@ impl Project {
             return Err(BuildError::input(message).hint("leave it out, or name a `.py` file"));
         }
         if !names.is_empty() {
-            let targets = names.iter().map(|name| match is_code(name) {
-                true => code::targets(name, &self.folder, reading),
-                false => self.target(name).map(|target| vec![target]),
+            let targets = names.iter().map(|name| {
+                if is_code(name) {
+                    code::targets(name, &self.folder, reading)
+                } else {
+                    self.target(name).map(|target| vec![target])
+                }
             });
             let targets = targets.collect::<Result<Vec<_>, _>>()?;
             return Ok(targets.into_iter().flatten().collect());
@@ -360,7 +363,10 @@ mod tests {
             "imagespec.toml",
             "[images.a]\n[images.b]\nbase_image = { image = \"a\" }",
         )]);
-        let targets = project.expect("a project").targets(&[], READING).expect("targets");
+        let targets = project
+            .expect("a project")
+            .targets(&[], READING)
+            .expect("targets");
         let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!(targets[0].folder, folder.path());

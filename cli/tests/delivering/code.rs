@@ -32,7 +32,10 @@ pub(crate) struct Sources {
 
 impl Sources {
     fn new(root: PathBuf) -> Self {
-        let variables = [("CORPUS_REGISTRY", "Reg.example/Acme"), ("CORPUS_NAME", "said")];
+        let variables = [
+            ("CORPUS_REGISTRY", "Reg.example/Acme"),
+            ("CORPUS_NAME", "said"),
+        ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
             root,
@@ -65,7 +68,11 @@ fn named(image: &CodeImage, folder: &Path) -> Result<Named, BuildError> {
     if let Some(named) = &image.named {
         return Ok(named.clone());
     }
-    let base = image.base.as_ref().map(|base| named(base, folder)).transpose()?;
+    let base = image
+        .base
+        .as_ref()
+        .map(|base| named(base, folder))
+        .transpose()?;
     let around = Surroundings {
         folder,
         default_name: "flytekit",
@@ -91,10 +98,16 @@ fn filled(spec: &ImageSpec) -> Value {
 
 /// What a module's tasks need: by the task's name, the declarations of its images.
 fn needs(code: &Code, module: &str) -> Vec<(String, Vec<Value>)> {
-    let own = code.entities.iter().filter(|entity| entity.module == module);
+    let own = code
+        .entities
+        .iter()
+        .filter(|entity| entity.module == module);
     let mut needs: Vec<_> = own
         .map(|entity| {
-            let images = entity.images.iter().map(|image| filled(&code.images[*image].spec));
+            let images = entity
+                .images
+                .iter()
+                .map(|image| filled(&code.images[*image].spec));
             (entity.name.clone(), images.collect())
         })
         .collect();
@@ -107,17 +120,28 @@ fn needs(code: &Code, module: &str) -> Vec<(String, Vec<Value>)> {
 fn compare_names(ours: &Code, theirs: &Code, folder: &Path) -> usize {
     let mut compared = 0;
     for entity in &theirs.entities {
-        let same = |other: &&imagespec_flyte::Entity| other.name == entity.name && other.module == entity.module;
+        let same = |other: &&imagespec_flyte::Entity| {
+            other.name == entity.name && other.module == entity.module
+        };
         let mut mine = ours.entities.iter().filter(same);
         for image in &entity.images {
             let theirs = theirs.images[*image].named.as_ref().expect("names");
             let said = |entity: &imagespec_flyte::Entity| {
-                let names = entity.images.iter().filter_map(|image| named(&ours.images[*image], folder).ok());
-                names.map(|named| (named.id, named.image)).collect::<Vec<_>>()
+                let names = entity
+                    .images
+                    .iter()
+                    .filter_map(|image| named(&ours.images[*image], folder).ok());
+                names
+                    .map(|named| (named.id, named.image))
+                    .collect::<Vec<_>>()
             };
             let all: Vec<_> = mine.by_ref().flat_map(said).collect();
             if !all.is_empty() {
-                assert!(all.contains(&(theirs.id.clone(), theirs.image.clone())), "{}: {all:?} and {theirs:?}", entity.name);
+                assert!(
+                    all.contains(&(theirs.id.clone(), theirs.image.clone())),
+                    "{}: {all:?} and {theirs:?}",
+                    entity.name
+                );
                 compared += 1;
             }
         }
@@ -132,9 +156,16 @@ fn corpus() -> PathBuf {
 /// The Python that answers for flytekit.
 fn interpreter(peer: &mut Peer) -> Interpreter {
     let folder = tempfile::tempdir().expect("a folder");
-    fs_err::write(folder.path().join("who.py"), "import sys\nraise Exception(sys.executable)\n").expect("a file");
+    fs_err::write(
+        folder.path().join("who.py"),
+        "import sys\nraise Exception(sys.executable)\n",
+    )
+    .expect("a file");
     let asked = json!({"root": folder.path(), "module": "who", "variables": {}});
-    let said = peer.ask(&asked)["error"].as_str().expect("a path").to_owned();
+    let said = peer.ask(&asked)["error"]
+        .as_str()
+        .expect("a path")
+        .to_owned();
     Interpreter {
         path: said.trim_start_matches("Exception: ").into(),
     }
@@ -154,12 +185,18 @@ fn code_means_what_it_means_to_flytekit() {
         if path.extension().is_none_or(|extension| extension != "py") {
             continue;
         }
-        let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let stem = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
         let module = match stem.as_str() {
             "__init__" => "corpus".to_owned(),
             stem => format!("corpus.{stem}"),
         };
-        let theirs = sources.ask(&mut peer, &module).unwrap_or_else(|error| panic!("{module}: {error}"));
+        let theirs = sources
+            .ask(&mut peer, &module)
+            .unwrap_or_else(|error| panic!("{module}: {error}"));
         let file = format!("corpus/{stem}.py");
         let ours = sources.read(&file, Some(&interpreter));
         let ours = ours.unwrap_or_else(|error| panic!("{module}: {error:?}"));

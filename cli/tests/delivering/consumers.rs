@@ -129,7 +129,7 @@ impl Containerd {
             _process: Running(process),
             socket,
         };
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         while !this
             .ctr(&["version"])
             .output()

@@ -61,7 +61,7 @@ impl Daemon {
             address,
         };
         let log = daemon.folder.path().join("log");
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         loop {
             let log = fs_err::read_to_string(&log).unwrap_or_default();
             if log.contains("running server on") {

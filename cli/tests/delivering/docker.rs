@@ -306,7 +306,7 @@ pub(crate) fn interrupt(place: &Place, arguments: &[&str], command: &str) {
 }
 
 pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     while !is_so() {
         assert!(Instant::now() < until, "not within a minute: {what}");
         std::thread::sleep(Duration::from_millis(50));

@@ -80,7 +80,7 @@ impl Engine {
             folder,
             release,
         };
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         while !engine.folder.path().join("sock").exists()
             || !engine.docker(&["version"]).status.success()
         {

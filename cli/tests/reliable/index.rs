@@ -99,7 +99,7 @@ impl Index {
 
     /// Waits until somebody waits for a wheel that is held.
     pub(crate) fn until_held(&self) {
-        let until = Instant::now() + Duration::from_secs(120);
+        let until = Instant::now() + Duration::from_mins(2);
         while !self.state.holds.load(Ordering::Relaxed) {
             assert!(Instant::now() < until, "nobody asks for a wheel");
             std::thread::sleep(Duration::from_millis(10));

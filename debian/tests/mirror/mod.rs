@@ -250,7 +250,7 @@ impl Mirror {
     }
 }
 
-pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 
 /// A whole second some days before now.
 pub(crate) fn days_ago(days: u32) -> SystemTime {

@@ -9,7 +9,9 @@ use ruff_text_size::Ranged;
 use super::expressions::insert;
 use super::library;
 use super::statements::{Flow, value_reaches};
-use super::value::{Arguments, Body, Declaring, Function, Image, Names, Pairs, Shared, Unknown, Value};
+use super::value::{
+    Arguments, Body, Declaring, Function, Image, Names, Pairs, Shared, Unknown, Value,
+};
 use super::{Declared, Frame, Reader};
 use crate::code::{Entity, EntityKind};
 
@@ -17,11 +19,24 @@ use crate::code::{Entity, EntityKind};
 const READABLE: u64 = 1 << 20;
 /// Keywords by which tasks and pods are given images.
 const IMAGES: [&str; 8] = [
-    "container_image", "image", "pod_template", "pod_spec", "containers", "init_containers", "task_config", "spec",
+    "container_image",
+    "image",
+    "pod_template",
+    "pod_spec",
+    "containers",
+    "init_containers",
+    "task_config",
+    "spec",
 ];
 
 impl Reader<'_> {
-    pub(super) fn call(&mut self, called: &Value, arguments: Arguments, at: &impl Ranged, frame: &Frame) -> Value {
+    pub(super) fn call(
+        &mut self,
+        called: &Value,
+        arguments: Arguments,
+        at: &impl Ranged,
+        frame: &Frame,
+    ) -> Value {
         match called {
             Value::Function(function) => self.call_function(function, arguments, at, frame),
             Value::Partial(partial) => {
@@ -44,7 +59,9 @@ impl Reader<'_> {
                 Value::Unknown(why)
             }
             _ => {
-                let why = called.unknown().unwrap_or_else(|| frame.unknown(at, "what is called here"));
+                let why = called
+                    .unknown()
+                    .unwrap_or_else(|| frame.unknown(at, "what is called here"));
                 self.forget_called(called, &why);
                 self.hand_over(&arguments, &why);
                 Value::Unknown(why)
@@ -66,25 +83,47 @@ impl Reader<'_> {
     }
 
     /// A decorator or a call that is given a function: `name` is what the function is bound to.
-    pub(super) fn decorate(&mut self, decorator: &Value, arguments: Arguments, name: &str, at: &impl Ranged, frame: &Frame) -> Value {
+    pub(super) fn decorate(
+        &mut self,
+        decorator: &Value,
+        arguments: Arguments,
+        name: &str,
+        at: &impl Ranged,
+        frame: &Frame,
+    ) -> Value {
         let declaring = match decorator {
             Value::Decorator(declaring) => Rc::clone(declaring),
             Value::Holder(images) => Rc::new(Declaring {
                 is_workflow: false,
                 images: images.to_vec(),
             }),
-            Value::Library(library) if matches!(library::flyte_name(library), Some("task" | "dynamic" | "eager" | "workflow")) => {
+            Value::Library(library)
+                if matches!(
+                    library::flyte_name(library),
+                    Some("task" | "dynamic" | "eager" | "workflow")
+                ) =>
+            {
                 Rc::new(Declaring {
                     is_workflow: library.ends_with("workflow"),
                     images: Vec::new(),
                 })
             }
-            Value::Partial(_) | Value::Function(_) => return self.call(decorator, arguments, at, frame),
-            Value::Library(library) if library::is_flyte(library) || library.starts_with("functools.") => {
-                return arguments.positional.into_iter().next().unwrap_or(Value::None);
+            Value::Partial(_) | Value::Function(_) => {
+                return self.call(decorator, arguments, at, frame);
+            }
+            Value::Library(library)
+                if library::is_flyte(library) || library.starts_with("functools.") =>
+            {
+                return arguments
+                    .positional
+                    .into_iter()
+                    .next()
+                    .unwrap_or(Value::None);
             }
             _ => {
-                let why = decorator.unknown().unwrap_or_else(|| frame.unknown(at, "what this decorator makes"));
+                let why = decorator
+                    .unknown()
+                    .unwrap_or_else(|| frame.unknown(at, "what this decorator makes"));
                 return Value::Unknown(why);
             }
         };
@@ -101,7 +140,11 @@ impl Reader<'_> {
             entity: Entity {
                 module: frame.module.name.clone(),
                 name: name.to_owned(),
-                kind: if declaring.is_workflow { EntityKind::Workflow } else { EntityKind::Task },
+                kind: if declaring.is_workflow {
+                    EntityKind::Workflow
+                } else {
+                    EntityKind::Task
+                },
                 images: Vec::new(),
             },
             images: declaring.images.clone(),
@@ -113,20 +156,39 @@ impl Reader<'_> {
     fn images_of(arguments: &Arguments) -> Vec<Value> {
         let given = IMAGES.iter().filter_map(|name| arguments.named.get(*name));
         let given = given.filter(|value| !matches!(value, Value::None));
-        let open = arguments.open.iter().filter(|_| !arguments.named.contains_key("container_image"));
-        given.cloned().chain(open.map(|why| Value::Unknown(Rc::clone(why)))).collect()
+        let open = arguments
+            .open
+            .iter()
+            .filter(|_| !arguments.named.contains_key("container_image"));
+        given
+            .cloned()
+            .chain(open.map(|why| Value::Unknown(Rc::clone(why))))
+            .collect()
     }
 
-    fn call_flyte(&mut self, name: &str, last: &str, mut arguments: Arguments, at: &impl Ranged, frame: &Frame) -> Value {
+    fn call_flyte(
+        &mut self,
+        name: &str,
+        last: &str,
+        mut arguments: Arguments,
+        at: &impl Ranged,
+        frame: &Frame,
+    ) -> Value {
         match last {
             "ImageSpec" => self.image(arguments, at, frame),
-            "from_env" if name.ends_with("ImageSpec.from_env") => self.image_from_env(arguments, at, frame),
+            "from_env" if name.ends_with("ImageSpec.from_env") => {
+                self.image_from_env(arguments, at, frame)
+            }
             "task" | "dynamic" | "eager" | "workflow" => {
                 let declaring = Value::Decorator(Rc::new(Declaring {
                     is_workflow: last == "workflow",
                     images: Self::images_of(&arguments),
                 }));
-                let function = arguments.positional.first().cloned().or_else(|| arguments.named.shift_remove("_task_function"));
+                let function = arguments
+                    .positional
+                    .first()
+                    .cloned()
+                    .or_else(|| arguments.named.shift_remove("_task_function"));
                 match function.filter(|function| !matches!(function, Value::None)) {
                     Some(function) => {
                         let given = Arguments {
@@ -148,7 +210,9 @@ impl Reader<'_> {
                 self.declare(&declaring, &name, at, frame);
                 Value::Entity
             }
-            "ActorEnvironment" | "PodTemplate" => Value::Holder(Rc::new(Self::images_of(&arguments))),
+            "ActorEnvironment" | "PodTemplate" => {
+                Value::Holder(Rc::new(Self::images_of(&arguments)))
+            }
             "map_task" | "array_node" | "LaunchPlan" | "get_or_create" | "create" => Value::Entity,
             _ => {
                 // It may refuse its arguments.
@@ -158,7 +222,13 @@ impl Reader<'_> {
         }
     }
 
-    fn call_library(&mut self, name: &str, arguments: Arguments, at: &impl Ranged, frame: &Frame) -> Value {
+    fn call_library(
+        &mut self,
+        name: &str,
+        arguments: Arguments,
+        at: &impl Ranged,
+        frame: &Frame,
+    ) -> Value {
         if let Some(last) = library::flyte_name(name) {
             return self.call_flyte(name, last, arguments, at, frame);
         }
@@ -167,6 +237,9 @@ impl Reader<'_> {
         }
         if let Some(value) = self.known_call(name, &arguments, at, frame) {
             return value;
+        }
+        if name.contains("dotenv") {
+            self.environment_lost = Some(frame.unknown(at, "what this makes of the environment"));
         }
         if name.starts_with("logging.") {
             return Value::library(format!("{name}()"));
@@ -183,9 +256,18 @@ impl Reader<'_> {
     }
 
     /// Calls of Python's own library whose answer is known.
-    fn known_call(&mut self, name: &str, arguments: &Arguments, at: &impl Ranged, frame: &Frame) -> Option<Value> {
+    fn known_call(
+        &mut self,
+        name: &str,
+        arguments: &Arguments,
+        at: &impl Ranged,
+        frame: &Frame,
+    ) -> Option<Value> {
         let first = arguments.positional.first();
-        let second = arguments.positional.get(1).or_else(|| arguments.named.get("default"));
+        let second = arguments
+            .positional
+            .get(1)
+            .or_else(|| arguments.named.get("default"));
         if arguments.open.is_some() {
             return None;
         }
@@ -193,7 +275,13 @@ impl Reader<'_> {
             Some(Value::Str(text) | Value::Path(text)) => Some(Rc::clone(text)),
             _ => None,
         };
-        let texts = || arguments.positional.iter().map(|value| path(Some(value))).collect::<Option<Vec<_>>>();
+        let texts = || {
+            arguments
+                .positional
+                .iter()
+                .map(|value| path(Some(value)))
+                .collect::<Option<Vec<_>>>()
+        };
         Some(match name {
             "os.getenv" | "os.environ.get" => {
                 let name = path(first.or_else(|| arguments.named.get("key")))?;
@@ -204,31 +292,39 @@ impl Reader<'_> {
             }
             "os.environ.setdefault" => {
                 let name = path(first)?;
-                match self.variable(&name) {
-                    Some(value) => value,
-                    None => {
-                        let value = second?.clone();
-                        let lost = frame.lost(at, "what the variable is set to");
-                        self.set_variable(first?, value.to_text(), &lost);
-                        value
-                    }
+                if let Some(value) = self.variable(&name) {
+                    value
+                } else {
+                    let value = second?.clone();
+                    let lost = frame.lost(at, "what the variable is set to");
+                    self.set_variable(first?, value.to_text(), &lost);
+                    value
                 }
             }
             "pathlib.Path" | "pathlib.PurePath" | "pathlib.PosixPath" => {
-                let joined = texts()?.iter().fold(String::new(), |path, more| library::join(&path, more));
-                let joined = if joined.is_empty() { ".".to_owned() } else { joined };
+                let joined = texts()?
+                    .iter()
+                    .fold(String::new(), |path, more| library::join(&path, more));
+                let joined = if joined.is_empty() {
+                    ".".to_owned()
+                } else {
+                    joined
+                };
                 Value::Path(joined.into())
             }
             "os.getcwd" => Value::text(self.around.folder.to_string_lossy()),
             "pathlib.Path.cwd" => Value::Path(self.around.folder.to_string_lossy().as_ref().into()),
             "os.path.join" => {
                 // As it joins, nothing is cleaned.
-                let joined = texts()?.iter().fold(String::new(), |path, more| match path.as_str() {
-                    _ if more.starts_with('/') => more.to_string(),
-                    "" => more.to_string(),
-                    path if path.ends_with('/') => format!("{path}{more}"),
-                    path => format!("{path}/{more}"),
-                });
+                let joined =
+                    texts()?
+                        .iter()
+                        .fold(String::new(), |path, more| match path.as_str() {
+                            _ if more.starts_with('/') => more.to_string(),
+                            "" => more.to_string(),
+                            path if path.ends_with('/') => format!("{path}{more}"),
+                            path => format!("{path}/{more}"),
+                        });
                 Value::text(joined)
             }
             "os.path.dirname" => {
@@ -241,7 +337,11 @@ impl Reader<'_> {
             "os.path.basename" => Value::text(path(first)?.rsplit('/').next().unwrap_or_default()),
             "os.path.abspath" | "os.path.normpath" => {
                 let path = path(first)?;
-                let whole = if name.ends_with("abspath") { self.around.folder.join(&*path) } else { Path::new(&*path).to_path_buf() };
+                let whole = if name.ends_with("abspath") {
+                    self.around.folder.join(&*path)
+                } else {
+                    Path::new(&*path).to_path_buf()
+                };
                 Value::text(library::normal(&whole))
             }
             "os.path.realpath" => {
@@ -271,7 +371,13 @@ impl Reader<'_> {
         })
     }
 
-    fn builtin(&mut self, name: &str, arguments: &Arguments, at: &impl Ranged, frame: &Frame) -> Option<Value> {
+    fn builtin(
+        &mut self,
+        name: &str,
+        arguments: &Arguments,
+        at: &impl Ranged,
+        frame: &Frame,
+    ) -> Option<Value> {
         let first = arguments.positional.first();
         Some(match (name, arguments.positional.as_slice()) {
             ("str", [value]) => Value::Str(value.to_text()?),
@@ -288,27 +394,45 @@ impl Reader<'_> {
             ("all", [value]) => Value::Bool(!truths(value)?.contains(&false)),
             ("sorted", [value]) if arguments.named.is_empty() => {
                 let items = value.items()?;
-                let mut texts = items.iter().map(|item| match item {
-                    Value::Str(text) => Some(Rc::clone(text)),
-                    _ => None,
-                }).collect::<Option<Vec<_>>>()?;
+                let mut texts = items
+                    .iter()
+                    .map(|item| match item {
+                        Value::Str(text) => Some(Rc::clone(text)),
+                        _ => None,
+                    })
+                    .collect::<Option<Vec<_>>>()?;
                 texts.sort();
                 Value::list(texts.into_iter().map(Value::Str).collect())
             }
             ("reversed", [value]) => Value::list(value.items()?.into_iter().rev().collect()),
             ("enumerate", [value]) if arguments.named.is_empty() => Value::list(
-                (0..).zip(value.items()?).map(|(at, value)| Value::Tuple([Value::Int(at), value].into())).collect(),
+                (0..)
+                    .zip(value.items()?)
+                    .map(|(at, value)| Value::Tuple([Value::Int(at), value].into()))
+                    .collect(),
             ),
-            ("zip", [a, b]) => Value::list(a.items()?.into_iter().zip(b.items()?).map(|(a, b)| Value::Tuple([a, b].into())).collect()),
-            ("range", [Value::Int(end)]) if (0..=10_000).contains(end) => Value::list((0..*end).map(Value::Int).collect()),
-            ("range", [Value::Int(start), Value::Int(end)]) if end.checked_sub(*start)? <= 10_000 => {
+            ("zip", [a, b]) => Value::list(
+                a.items()?
+                    .into_iter()
+                    .zip(b.items()?)
+                    .map(|(a, b)| Value::Tuple([a, b].into()))
+                    .collect(),
+            ),
+            ("range", [Value::Int(end)]) if (0..=10_000).contains(end) => {
+                Value::list((0..*end).map(Value::Int).collect())
+            }
+            ("range", [Value::Int(start), Value::Int(end)])
+                if end.checked_sub(*start)? <= 10_000 =>
+            {
                 Value::list((*start..*end).map(Value::Int).collect())
             }
             ("dict", _) => {
                 let mut pairs = Pairs::new();
                 match first {
                     None => {}
-                    Some(Value::Dict(other)) if first?.unknown().is_none() => pairs.clone_from(&other.held.borrow()),
+                    Some(Value::Dict(other)) if first?.unknown().is_none() => {
+                        pairs.clone_from(&other.held.borrow());
+                    }
                     Some(other) => {
                         for pair in other.items()? {
                             let pair = pair.items().filter(|pair| pair.len() == 2)?;
@@ -335,7 +459,14 @@ impl Reader<'_> {
             ("filter", [Value::None, values]) => {
                 let items = values.items()?;
                 let wanted = items.iter().map(Value::truth).collect::<Option<Vec<_>>>()?;
-                Value::list(items.into_iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(item, _)| item).collect())
+                Value::list(
+                    items
+                        .into_iter()
+                        .zip(wanted)
+                        .filter(|(_, wanted)| *wanted)
+                        .map(|(item, _)| item)
+                        .collect(),
+                )
             }
             ("print", _) => Value::None,
             ("staticmethod" | "classmethod", [function]) => function.clone(),
@@ -347,7 +478,12 @@ impl Reader<'_> {
     pub(super) fn variable(&self, name: &str) -> Option<Value> {
         match self.set.get(name) {
             Some(value) => Some(value.clone()),
-            None => self.around.variables.get(name).map(Value::text),
+            None => match (self.around.variables.get(name), &self.environment_lost) {
+                (Some(value), _) => Some(Value::text(value)),
+                // What is set already stays.
+                (None, Some(why)) => Some(Value::Unknown(Rc::clone(why))),
+                (None, None) => None,
+            },
         }
     }
 
@@ -359,7 +495,13 @@ impl Reader<'_> {
         }
     }
 
-    fn call_function(&mut self, function: &Rc<Function>, arguments: Arguments, at: &impl Ranged, frame: &Frame) -> Value {
+    fn call_function(
+        &mut self,
+        function: &Rc<Function>,
+        arguments: Arguments,
+        at: &impl Ranged,
+        frame: &Frame,
+    ) -> Value {
         if self.depth >= super::DEPTH {
             return frame.lost(at, "there is too much to do before this");
         }
@@ -370,7 +512,9 @@ impl Reader<'_> {
         }
         self.depth += 1;
         let flow = match &function.body {
-            Body::Later(_) => Flow::Lost(frame.unknown(at, "what a generator or a coroutine makes")),
+            Body::Later(_) => {
+                Flow::Lost(frame.unknown(at, "what a generator or a coroutine makes"))
+            }
             Body::Expression(body) => Flow::Return(self.eval(body, &inside)),
             Body::Statements(body) => self.run(body, &inside),
         };
@@ -388,7 +532,12 @@ impl Reader<'_> {
 
     /// A function that was not followed to its end: it may have changed what it was given and its module, and declared
     /// tasks.
-    fn unfollowed(&mut self, function: &Rc<Function>, arguments: &Arguments, why: Rc<Unknown>) -> Value {
+    fn unfollowed(
+        &mut self,
+        function: &Rc<Function>,
+        arguments: &Arguments,
+        why: Rc<Unknown>,
+    ) -> Value {
         arguments.values().for_each(|value| value.lose(&why));
         let called = Value::Function(Rc::clone(function));
         self.forget_called(&called, &why);
@@ -418,7 +567,8 @@ impl Reader<'_> {
             fields.insert(name, value);
         }
         let image = Image {
-            fields: *Rc::try_unwrap(Shared::new(fields)).map(Box::new).unwrap_or_else(|_| Box::new(empty())),
+            fields: *Rc::try_unwrap(Shared::new(fields))
+                .map_or_else(|_| Box::new(empty()), Box::new),
             spot: frame.spot(at),
         };
         if let Some(why) = &arguments.open {
@@ -428,23 +578,40 @@ impl Reader<'_> {
     }
 
     /// `ImageSpec.from_env`: with the interpreter's version, and the versions of packages in it.
-    fn image_from_env(&mut self, mut arguments: Arguments, at: &impl Ranged, frame: &Frame) -> Value {
-        let pinned = arguments.named.shift_remove("pinned_packages").unwrap_or(Value::None);
+    fn image_from_env(
+        &mut self,
+        mut arguments: Arguments,
+        at: &impl Ranged,
+        frame: &Frame,
+    ) -> Value {
+        let pinned = arguments
+            .named
+            .shift_remove("pinned_packages")
+            .unwrap_or(Value::None);
         let given = arguments.named.get("python_version");
         if given.is_some_and(|given| !matches!(given, Value::None)) {
-            return frame.lost(at, "`python_version` can not be used with `from_env`: it is the interpreter's");
+            return frame.lost(
+                at,
+                "`python_version` can not be used with `from_env`: it is the interpreter's",
+            );
         }
         let Some(interpreter) = self.around.interpreter else {
             return frame.lost(at, "the interpreter's version: there is no Python here");
         };
         let names: Option<Vec<_>> = match &pinned {
             Value::None => Some(Vec::new()),
-            value => value.items().map(|items| items.iter().filter_map(Value::to_text).collect()),
+            value => value
+                .items()
+                .map(|items| items.iter().filter_map(Value::to_text).collect()),
         };
         let Some(names) = names else {
-            return Value::Unknown(pinned.unknown().unwrap_or_else(|| frame.unknown(at, "which packages are pinned")));
+            return Value::Unknown(
+                pinned
+                    .unknown()
+                    .unwrap_or_else(|| frame.unknown(at, "which packages are pinned")),
+            );
         };
-        let wanted: Vec<_> = names.iter().map(|name| name.to_string()).collect();
+        let wanted: Vec<_> = names.iter().map(std::string::ToString::to_string).collect();
         let (version, found) = match interpreter.ask(&wanted) {
             Ok(answer) => answer,
             Err(error) => return frame.lost(at, error.message),
@@ -459,14 +626,28 @@ impl Reader<'_> {
             let Some(version) = found.get(&**name) else {
                 return frame.lost(at, format!("the interpreter has no package `{name}`"));
             };
-            packages.held.borrow_mut().push(Value::text(format!("{name}=={version}")));
+            packages
+                .held
+                .borrow_mut()
+                .push(Value::text(format!("{name}=={version}")));
         }
-        arguments.named.insert("packages".to_owned(), Value::List(packages));
-        arguments.named.insert("python_version".to_owned(), Value::text(version));
+        arguments
+            .named
+            .insert("packages".to_owned(), Value::List(packages));
+        arguments
+            .named
+            .insert("python_version".to_owned(), Value::text(version));
         self.image(arguments, at, frame)
     }
 
-    pub(super) fn method(&mut self, owner: &Value, name: &str, arguments: Arguments, at: &impl Ranged, frame: &Frame) -> Value {
+    pub(super) fn method(
+        &mut self,
+        owner: &Value,
+        name: &str,
+        arguments: Arguments,
+        at: &impl Ranged,
+        frame: &Frame,
+    ) -> Value {
         if let Some(why) = owner.unknown() {
             if library::is_of_texts(name) {
                 return Value::Unknown(why);
@@ -499,7 +680,11 @@ impl Reader<'_> {
 
     fn path_method(&self, path: &str, name: &str, arguments: &Arguments) -> Option<Value> {
         let host = self.around.folder.join(path);
-        let texts = arguments.positional.iter().map(Value::to_text).collect::<Option<Vec<_>>>()?;
+        let texts = arguments
+            .positional
+            .iter()
+            .map(Value::to_text)
+            .collect::<Option<Vec<_>>>()?;
         Some(match (name, texts.as_slice()) {
             ("resolve", []) => Value::Path(match host.canonicalize() {
                 Ok(path) => path.to_string_lossy().as_ref().into(),
@@ -507,14 +692,25 @@ impl Reader<'_> {
             }),
             ("absolute", []) => Value::Path(library::clean(&host).into()),
             ("as_posix" | "__str__" | "__fspath__", []) => Value::text(path),
-            ("joinpath", parts) => Value::Path(parts.iter().fold(path.to_owned(), |path, part| library::join(&path, part)).into()),
-            ("with_name", [name]) => Value::Path(library::join(&library::parent(path), name).into()),
+            ("joinpath", parts) => Value::Path(
+                parts
+                    .iter()
+                    .fold(path.to_owned(), |path, part| library::join(&path, part))
+                    .into(),
+            ),
+            ("with_name", [name]) => {
+                Value::Path(library::join(&library::parent(path), name).into())
+            }
             ("exists", []) => Value::Bool(host.exists()),
             ("is_file", []) => Value::Bool(host.is_file()),
             ("is_dir", []) => Value::Bool(host.is_dir()),
             ("read_text", _) => {
-                let small = host.metadata().is_ok_and(|found| found.is_file() && found.len() <= READABLE);
-                let text = small.then(|| std::fs::read_to_string(&host).ok()).flatten()?;
+                let small = host
+                    .metadata()
+                    .is_ok_and(|found| found.is_file() && found.len() <= READABLE);
+                let text = small
+                    .then(|| std::fs::read_to_string(&host).ok())
+                    .flatten()?;
                 // As Python reads text.
                 Value::text(text.replace("\r\n", "\n").replace('\r', "\n"))
             }
@@ -535,7 +731,13 @@ fn truths(value: &Value) -> Option<Vec<bool>> {
 }
 
 /// Arguments to parameters.
-fn bind(function: &Function, arguments: &Arguments, locals: &Names, at: &impl Ranged, frame: &Frame) -> Result<(), Rc<Unknown>> {
+fn bind(
+    function: &Function,
+    arguments: &Arguments,
+    locals: &Names,
+    at: &impl Ranged,
+    frame: &Frame,
+) -> Result<(), Rc<Unknown>> {
     if let Some(why) = &arguments.open {
         return Err(Rc::clone(why));
     }
@@ -545,22 +747,39 @@ fn bind(function: &Function, arguments: &Arguments, locals: &Names, at: &impl Ra
     let mut given = arguments.positional.iter();
     let parameters = &function.parameters;
     let with_place = parameters.posonlyargs.iter().chain(&parameters.args);
-    let all = with_place.map(|parameter| (parameter, true)).chain(parameters.kwonlyargs.iter().map(|parameter| (parameter, false)));
+    let all = with_place.map(|parameter| (parameter, true)).chain(
+        parameters
+            .kwonlyargs
+            .iter()
+            .map(|parameter| (parameter, false)),
+    );
     for (parameter, has_place) in all {
         let name = parameter.parameter.name.as_str();
-        let value = if has_place { given.next().cloned() } else { None };
-        let value = value.or_else(|| named.shift_remove(name)).or_else(|| function.defaults.get(name).cloned());
+        let value = if has_place {
+            given.next().cloned()
+        } else {
+            None
+        };
+        let value = value
+            .or_else(|| named.shift_remove(name))
+            .or_else(|| function.defaults.get(name).cloned());
         locals.insert(name.to_owned(), value.ok_or_else(wrong)?);
     }
     let rest: Vec<_> = given.cloned().collect();
     match &parameters.vararg {
-        Some(parameter) => drop(locals.insert(parameter.name.as_str().to_owned(), Value::Tuple(rest.into()))),
+        Some(parameter) => drop(locals.insert(
+            parameter.name.as_str().to_owned(),
+            Value::Tuple(rest.into()),
+        )),
         None if !rest.is_empty() => return Err(wrong()),
         None => {}
     }
     match &parameters.kwarg {
         Some(parameter) => {
-            let pairs = named.into_iter().map(|(name, value)| (Value::text(name), value)).collect();
+            let pairs = named
+                .into_iter()
+                .map(|(name, value)| (Value::text(name), value))
+                .collect();
             locals.insert(parameter.name.as_str().to_owned(), Value::dict(pairs));
         }
         None if !named.is_empty() => return Err(wrong()),
@@ -607,7 +826,12 @@ fn text_method(text: &Rc<str>, name: &str, arguments: &Arguments) -> Option<Valu
         ("replace", [from, to]) if !from.is_empty() => Value::text(text.replace(&**from, to)),
         ("split", []) => list(text.split_whitespace().collect()),
         ("split", [by]) if !by.is_empty() => list(text.split(&**by).collect()),
-        ("splitlines", []) if text.is_ascii() && !text.contains(['\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\r']) => list(text.lines().collect()),
+        ("splitlines", [])
+            if text.is_ascii()
+                && !text.contains(['\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\r']) =>
+        {
+            list(text.lines().collect())
+        }
         ("startswith", [with]) => Value::Bool(text.starts_with(&**with)),
         ("endswith", [with]) => Value::Bool(text.ends_with(&**with)),
         ("removeprefix", [with]) => Value::text(text.strip_prefix(&**with).unwrap_or(text)),
@@ -616,7 +840,12 @@ fn text_method(text: &Rc<str>, name: &str, arguments: &Arguments) -> Option<Valu
     })
 }
 
-fn list_method(owner: &Value, held: &std::cell::RefCell<Vec<Value>>, name: &str, arguments: &Arguments) -> Option<Value> {
+fn list_method(
+    owner: &Value,
+    held: &std::cell::RefCell<Vec<Value>>,
+    name: &str,
+    arguments: &Arguments,
+) -> Option<Value> {
     let fits = |value: &Value| !value_reaches(value, owner);
     match (name, arguments.positional.as_slice()) {
         ("append", [value]) if fits(value) => held.borrow_mut().push(value.clone()),
@@ -630,11 +859,19 @@ fn list_method(owner: &Value, held: &std::cell::RefCell<Vec<Value>>, name: &str,
         ("insert", [Value::Int(at), value]) if fits(value) => {
             let mut items = held.borrow_mut();
             let length = i64::try_from(items.len()).ok()?;
-            let at = if *at < 0 { (at + length).max(0) } else { (*at).min(length) };
+            let at = if *at < 0 {
+                (at + length).max(0)
+            } else {
+                (*at).min(length)
+            };
             items.insert(usize::try_from(at).ok()?, value.clone());
         }
         ("remove", [value]) => {
-            let known = held.borrow().iter().map(|item| item.equals(value)).collect::<Option<Vec<_>>>()?;
+            let known = held
+                .borrow()
+                .iter()
+                .map(|item| item.equals(value))
+                .collect::<Option<Vec<_>>>()?;
             let at = known.iter().position(|equal| *equal)?;
             held.borrow_mut().remove(at);
         }
@@ -646,7 +883,12 @@ fn list_method(owner: &Value, held: &std::cell::RefCell<Vec<Value>>, name: &str,
     Some(Value::None)
 }
 
-fn dict_method(owner: &Value, held: &std::cell::RefCell<Pairs>, name: &str, arguments: &Arguments) -> Option<Value> {
+fn dict_method(
+    owner: &Value,
+    held: &std::cell::RefCell<Pairs>,
+    name: &str,
+    arguments: &Arguments,
+) -> Option<Value> {
     let find = |key: &Value| -> Option<Option<Value>> {
         for (known, value) in held.borrow().iter() {
             if known.equals(key)? {
@@ -655,7 +897,8 @@ fn dict_method(owner: &Value, held: &std::cell::RefCell<Pairs>, name: &str, argu
         }
         Some(None)
     };
-    let pairs = |of: fn(&(Value, Value)) -> Value| Value::list(held.borrow().iter().map(of).collect());
+    let pairs =
+        |of: fn(&(Value, Value)) -> Value| Value::list(held.borrow().iter().map(of).collect());
     Some(match (name, arguments.positional.as_slice()) {
         ("get", [key]) => find(key)?.unwrap_or(Value::None),
         ("get", [key, default]) => find(key)?.unwrap_or_else(|| default.clone()),
@@ -663,21 +906,29 @@ fn dict_method(owner: &Value, held: &std::cell::RefCell<Pairs>, name: &str, argu
         ("values", []) => pairs(|(_, value)| value.clone()),
         ("items", []) => pairs(|(key, value)| Value::Tuple([key.clone(), value.clone()].into())),
         ("copy", []) => Value::dict(held.borrow().clone()),
-        ("setdefault", [key, default]) if !value_reaches(default, owner) => match find(key)? {
-            Some(value) => value,
-            None => {
+        ("setdefault", [key, default]) if !value_reaches(default, owner) => {
+            if let Some(value) = find(key)? {
+                value
+            } else {
                 held.borrow_mut().push((key.clone(), default.clone()));
                 default.clone()
             }
-        },
+        }
         ("update", given) if given.len() <= 1 => {
             let mut further = Pairs::new();
             match given.first() {
                 None => {}
-                Some(value @ Value::Dict(other)) if value.unknown().is_none() => further.clone_from(&other.held.borrow()),
+                Some(value @ Value::Dict(other)) if value.unknown().is_none() => {
+                    further.clone_from(&other.held.borrow());
+                }
                 Some(_) => return None,
             }
-            further.extend(arguments.named.iter().map(|(name, value)| (Value::text(name), value.clone())));
+            further.extend(
+                arguments
+                    .named
+                    .iter()
+                    .map(|(name, value)| (Value::text(name), value.clone())),
+            );
             if further.iter().any(|(_, value)| value_reaches(value, owner)) {
                 return None;
             }
@@ -713,15 +964,22 @@ fn image_method(image: &Rc<Image>, name: &str, arguments: &Arguments) -> Option<
         "with_builder_options" => "builder_options",
         _ => return None,
     };
-    let given = arguments.positional.first().or_else(|| arguments.named.values().next())?;
+    let given = arguments
+        .positional
+        .first()
+        .or_else(|| arguments.named.values().next())?;
     let fields = made.fields.held.get_mut();
-    let current = fields.get(field).filter(|value| !matches!(value, Value::None));
+    let current = fields
+        .get(field)
+        .filter(|value| !matches!(value, Value::None));
     let longer = match given {
         _ if given.unknown().is_some() => given.clone(),
         Value::Dict(more) => {
             let mut pairs = match current {
                 None => Pairs::new(),
-                Some(value @ Value::Dict(known)) if value.unknown().is_none() => known.held.borrow().clone(),
+                Some(value @ Value::Dict(known)) if value.unknown().is_none() => {
+                    known.held.borrow().clone()
+                }
                 Some(_) => return None,
             };
             for (key, value) in more.held.borrow().iter() {
@@ -762,11 +1020,20 @@ fn deep_copy(value: &Value) -> Value {
     match value {
         _ if value.unknown().is_some() => value.clone(),
         Value::List(list) => Value::list(list.held.borrow().iter().map(deep_copy).collect()),
-        Value::Dict(dict) => Value::dict(dict.held.borrow().iter().map(|(key, value)| (key.clone(), deep_copy(value))).collect()),
+        Value::Dict(dict) => Value::dict(
+            dict.held
+                .borrow()
+                .iter()
+                .map(|(key, value)| (key.clone(), deep_copy(value)))
+                .collect(),
+        ),
         Value::Tuple(items) => Value::Tuple(items.iter().map(deep_copy).collect()),
         Value::Image(image) => {
             let fields = image.fields.held.borrow();
-            let copied = fields.iter().map(|(name, value)| (name.clone(), deep_copy(value))).collect();
+            let copied = fields
+                .iter()
+                .map(|(name, value)| (name.clone(), deep_copy(value)))
+                .collect();
             Value::Image(Rc::new(Image {
                 fields: Shared {
                     held: std::cell::RefCell::new(copied),

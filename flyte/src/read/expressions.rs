@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use ruff_python_ast::{
-    BoolOp, CmpOp, Comprehension, ConversionFlag, Expr, ExprCall, ExprCompare, ExprFString, FStringPart,
+    BoolOp, CmpOp, Comprehension, ConversionFlag, Expr, ExprBoolOp, ExprCall, ExprCompare,
+    ExprDict, ExprDictComp, ExprFString, ExprIf, ExprUnaryOp, FStringPart,
     InterpolatedStringElement, Number, Operator, UnaryOp,
 };
 use ruff_text_size::Ranged;
@@ -12,12 +13,18 @@ use super::library;
 use super::value::{Arguments, Body, Names, Pairs, Value};
 use super::{DEPTH, Frame, Reader, STEPS};
 
+/// Why nobody knows what a loop over something does that it changes.
+pub(super) const CHANGING: &str = "what a loop does that changes what it goes through";
 /// The longest text or list that is made of others.
 const LARGE: usize = 1 << 20;
 
 /// The place of an item, counted from the end where it is negative.
 pub(super) fn index(length: usize, at: i64) -> Option<usize> {
-    let at = if at < 0 { at + i64::try_from(length).ok()? } else { at };
+    let at = if at < 0 {
+        at + i64::try_from(length).ok()?
+    } else {
+        at
+    };
     usize::try_from(at).ok().filter(|at| *at < length)
 }
 
@@ -53,34 +60,16 @@ impl Reader<'_> {
             Expr::StringLiteral(literal) => Value::text(literal.value.to_str()),
             Expr::FString(text) => self.interpolated(text, frame),
             Expr::List(list) => self.sequence(&list.elts, expression, frame, Value::list),
-            Expr::Tuple(tuple) => self.sequence(&tuple.elts, expression, frame, |items| Value::Tuple(items.into())),
-            Expr::Dict(dict) => {
-                let mut pairs = Pairs::new();
-                for item in &dict.items {
-                    let value = self.eval(&item.value, frame);
-                    match &item.key {
-                        Some(key) => {
-                            let key = self.eval(key, frame);
-                            if let Some(why) = key.unknown() {
-                                return Value::Unknown(why);
-                            }
-                            insert(&mut pairs, key, value);
-                        }
-                        None => match &value {
-                            Value::Dict(other) if value.unknown().is_none() => {
-                                for (key, value) in other.held.borrow().iter() {
-                                    insert(&mut pairs, key.clone(), value.clone());
-                                }
-                            }
-                            _ => return value.unknown().map_or_else(|| frame.lost(&item.value, "what is unpacked here"), Value::Unknown),
-                        },
-                    }
-                }
-                Value::dict(pairs)
-            }
+            Expr::Tuple(tuple) => self.sequence(&tuple.elts, expression, frame, |items| {
+                Value::Tuple(items.into())
+            }),
+            Expr::Dict(dict) => self.dictionary(dict, frame),
             Expr::Name(name) => match self.lookup(&name.id, frame) {
                 Some(value) => value,
-                None => frame.lost(expression, format!("`{}` is bound nowhere that is known", name.id)),
+                None => frame.lost(
+                    expression,
+                    format!("`{}` is bound nowhere that is known", name.id),
+                ),
             },
             Expr::Attribute(attribute) => {
                 let owner = self.eval(&attribute.value, frame);
@@ -100,42 +89,10 @@ impl Reader<'_> {
                 let right = self.eval(&binary.right, frame);
                 self.binary(&left, binary.op, &right, expression, frame)
             }
-            Expr::UnaryOp(unary) => {
-                let value = self.eval(&unary.operand, frame);
-                match (unary.op, &value) {
-                    (UnaryOp::Not, _) => match value.truth() {
-                        Some(truth) => Value::Bool(!truth),
-                        None => value.unknown().map_or_else(|| frame.lost(expression, "whether this is true"), Value::Unknown),
-                    },
-                    (UnaryOp::USub, Value::Int(number)) if *number != i64::MIN => Value::Int(-number),
-                    (UnaryOp::USub, Value::Float(number)) => Value::Float(-number),
-                    (UnaryOp::UAdd, Value::Int(_) | Value::Float(_)) => value,
-                    (_, Value::Unknown(_)) => value,
-                    _ => frame.lost(expression, "what this operator makes"),
-                }
-            }
-            Expr::BoolOp(operation) => {
-                let mut last = Value::None;
-                for operand in &operation.values {
-                    last = self.eval(operand, frame);
-                    let Some(truth) = last.truth() else {
-                        return last.unknown().map_or_else(|| frame.lost(operand, "whether this is true"), Value::Unknown);
-                    };
-                    if truth == (operation.op == BoolOp::Or) {
-                        return last;
-                    }
-                }
-                last
-            }
+            Expr::UnaryOp(unary) => self.unary(unary, frame),
+            Expr::BoolOp(operation) => self.either(operation, frame),
             Expr::Compare(compare) => self.compare(compare, frame),
-            Expr::If(choice) => {
-                let test = self.eval(&choice.test, frame);
-                match test.truth() {
-                    Some(true) => self.eval(&choice.body, frame),
-                    Some(false) => self.eval(&choice.orelse, frame),
-                    None => test.unknown().map_or_else(|| frame.lost(&*choice.test, "whether this is true"), Value::Unknown),
-                }
-            }
+            Expr::If(choice) => self.choice(choice, frame),
             Expr::Named(named) => {
                 let value = self.eval(&named.value, frame);
                 self.assign(&named.target, value.clone(), frame);
@@ -146,47 +103,148 @@ impl Reader<'_> {
                 let body = Body::Expression((*lambda.body).clone());
                 Value::Function(self.closure("<lambda>", &parameters, body, frame))
             }
-            Expr::ListComp(made) => self.comprehension(&made.generators, expression, frame, |reader, frame| reader.eval(&made.elt, frame)),
-            Expr::Generator(made) => self.comprehension(&made.generators, expression, frame, |reader, frame| reader.eval(&made.elt, frame)),
-            Expr::DictComp(made) => {
-                let pairs = self.comprehension(&made.generators, expression, frame, |reader, frame| {
-                    let key = made.key.as_ref().map_or(Value::None, |key| reader.eval(key, frame));
-                    let value = reader.eval(&made.value, frame);
-                    Value::Tuple([key, value].into())
-                });
-                let mut all = Pairs::new();
-                let Some(items) = pairs.items() else { return pairs };
-                for pair in items {
-                    if let Value::Tuple(pair) = pair {
-                        if let Some(why) = pair[0].unknown() {
-                            return Value::Unknown(why);
-                        }
-                        insert(&mut all, pair[0].clone(), pair[1].clone());
-                    }
-                }
-                Value::dict(all)
+            Expr::ListComp(made) => {
+                self.comprehension(&made.generators, expression, frame, |reader, frame| {
+                    reader.eval(&made.elt, frame)
+                })
             }
+            Expr::DictComp(made) => self.dict_comprehension(made, expression, frame),
+            Expr::Generator(_) => frame.lost(expression, "what a generator makes later"),
             Expr::Starred(starred) => self.eval(&starred.value, frame),
             Expr::EllipsisLiteral(_) => Value::library("builtins.Ellipsis"),
             Expr::Set(_) | Expr::SetComp(_) => frame.lost(expression, "the order of a set"),
             Expr::BytesLiteral(_) => frame.lost(expression, "bytes"),
-            Expr::Await(_) | Expr::Yield(_) | Expr::YieldFrom(_) | Expr::TString(_) | Expr::Slice(_) | Expr::IpyEscapeCommand(_) => {
-                frame.lost(expression, "what this expression makes")
+            Expr::Await(_)
+            | Expr::Yield(_)
+            | Expr::YieldFrom(_)
+            | Expr::TString(_)
+            | Expr::Slice(_)
+            | Expr::IpyEscapeCommand(_) => frame.lost(expression, "what this expression makes"),
+        }
+    }
+
+    fn dictionary(&mut self, dict: &ExprDict, frame: &Frame) -> Value {
+        let mut pairs = Pairs::new();
+        for item in &dict.items {
+            let value = self.eval(&item.value, frame);
+            let value = Self::certain(value, &item.value, frame);
+            match (&item.key, &value) {
+                (Some(key), _) => {
+                    let key = self.eval(key, frame);
+                    if let Some(why) = key.unknown() {
+                        return Value::Unknown(why);
+                    }
+                    insert(&mut pairs, key, value);
+                }
+                (None, Value::Dict(other)) if value.unknown().is_none() => {
+                    for (key, value) in other.held.borrow().iter() {
+                        insert(&mut pairs, key.clone(), value.clone());
+                    }
+                }
+                (None, _) => return frame.doubt(&value, &item.value, "what is unpacked here"),
+            }
+        }
+        Value::dict(pairs)
+    }
+
+    fn dict_comprehension(&mut self, made: &ExprDictComp, at: &Expr, frame: &Frame) -> Value {
+        let pairs = self.comprehension(&made.generators, at, frame, |reader, frame| {
+            let key = made.key.as_ref();
+            let key = key.map_or(Value::None, |key| reader.eval(key, frame));
+            let value = reader.eval(&made.value, frame);
+            Value::Tuple([key, value].into())
+        });
+        let Some(items) = pairs.items() else {
+            return pairs;
+        };
+        let mut all = Pairs::new();
+        for pair in items {
+            if let Value::Tuple(pair) = pair {
+                if let Some(why) = pair[0].unknown() {
+                    return Value::Unknown(why);
+                }
+                insert(&mut all, pair[0].clone(), pair[1].clone());
+            }
+        }
+        Value::dict(all)
+    }
+
+    fn unary(&mut self, unary: &ExprUnaryOp, frame: &Frame) -> Value {
+        let value = self.eval(&unary.operand, frame);
+        match (unary.op, &value) {
+            (UnaryOp::Not, _) => match value.truth() {
+                Some(truth) => Value::Bool(!truth),
+                None => frame.doubt(&value, unary, "whether this is true"),
+            },
+            (UnaryOp::USub, Value::Int(number)) if *number != i64::MIN => Value::Int(-number),
+            (UnaryOp::USub, Value::Float(number)) => Value::Float(-number),
+            (UnaryOp::UAdd, Value::Int(_) | Value::Float(_)) | (_, Value::Unknown(_)) => value,
+            _ => frame.lost(unary, "what this operator makes"),
+        }
+    }
+
+    /// `and` and `or`.
+    fn either(&mut self, operation: &ExprBoolOp, frame: &Frame) -> Value {
+        let mut last = Value::None;
+        for (at, operand) in operation.values.iter().enumerate() {
+            last = self.eval(operand, frame);
+            let Some(truth) = last.truth() else {
+                let doubt = frame.doubt(&last, operand, "whether this is true");
+                for other in &operation.values[at + 1..] {
+                    self.forget_expression(other, frame, &doubt);
+                }
+                return doubt;
+            };
+            if truth == (operation.op == BoolOp::Or) {
+                return last;
+            }
+        }
+        last
+    }
+
+    fn choice(&mut self, choice: &ExprIf, frame: &Frame) -> Value {
+        let test = self.eval(&choice.test, frame);
+        match test.truth() {
+            Some(true) => self.eval(&choice.body, frame),
+            Some(false) => self.eval(&choice.orelse, frame),
+            None => {
+                let doubt = frame.doubt(&test, &*choice.test, "whether this is true");
+                self.forget_expression(&choice.body, frame, &doubt);
+                self.forget_expression(&choice.orelse, frame, &doubt);
+                doubt
             }
         }
     }
 
-    fn sequence(&mut self, elements: &[Expr], at: &Expr, frame: &Frame, make: impl Fn(Vec<Value>) -> Value) -> Value {
+    /// A value that is to be part of an image: of things of libraries nobody knows what they are.
+    fn certain(value: Value, at: &Expr, frame: &Frame) -> Value {
+        match &value {
+            Value::Library(name) if !library::is_flyte(name) => {
+                frame.lost(at, format!("what `{name}` is"))
+            }
+            _ => value,
+        }
+    }
+
+    fn sequence(
+        &mut self,
+        elements: &[Expr],
+        at: &Expr,
+        frame: &Frame,
+        make: impl Fn(Vec<Value>) -> Value,
+    ) -> Value {
         let mut items = Vec::with_capacity(elements.len());
         for element in elements {
             let value = self.eval(element, frame);
             if !element.is_starred_expr() {
-                items.push(value);
+                items.push(Self::certain(value, element, frame));
                 continue;
             }
             match value.items() {
                 Some(more) => items.extend(more),
-                None => return value.unknown().map_or_else(|| frame.lost(at, "what is unpacked here"), Value::Unknown),
+                None => {
+                    return frame.doubt(&value, at, "what is unpacked here");
+                }
             }
         }
         make(items)
@@ -202,7 +260,7 @@ impl Reader<'_> {
                 }
                 FStringPart::FString(text) => &text.elements,
             };
-            for element in elements.iter() {
+            for element in elements {
                 let element = match element {
                     InterpolatedStringElement::Literal(literal) => {
                         made.push_str(&literal.value);
@@ -216,7 +274,10 @@ impl Reader<'_> {
                 }
                 let plain = element.debug_text.is_none()
                     && element.format_spec.is_none()
-                    && matches!(element.conversion, ConversionFlag::None | ConversionFlag::Str);
+                    && matches!(
+                        element.conversion,
+                        ConversionFlag::None | ConversionFlag::Str
+                    );
                 match value.to_text().filter(|_| plain) {
                     Some(text) => made.push_str(&text),
                     None => return frame.lost(&*element.expression, "how this is printed"),
@@ -246,13 +307,21 @@ impl Reader<'_> {
             Value::Unknown(_) => owner.clone(),
             Value::Module(module) => {
                 let known = module.names.borrow().get(name).cloned();
-                known.unwrap_or_else(|| frame.lost(at, format!("`{}` has no `{name}` that is known here", module.name)))
+                known.unwrap_or_else(|| {
+                    frame.lost(
+                        at,
+                        format!("`{}` has no `{name}` that is known here", module.name),
+                    )
+                })
             }
             Value::Class(names) => {
                 let known = names.borrow().get(name).cloned();
-                known.unwrap_or_else(|| frame.lost(at, format!("this class has no `{name}` that is known here")))
+                known.unwrap_or_else(|| {
+                    frame.lost(at, format!("this class has no `{name}` that is known here"))
+                })
             }
-            Value::Library(library) => library::constant(library, name, self.around).unwrap_or_else(|| Value::library(format!("{library}.{name}"))),
+            Value::Library(library) => library::constant(library, name, self.around)
+                .unwrap_or_else(|| Value::library(format!("{library}.{name}"))),
             Value::Image(image) => {
                 if library::FIELDS.contains(&name) {
                     if let Some(why) = owner.unknown() {
@@ -263,8 +332,11 @@ impl Reader<'_> {
                 }
                 Value::Method(Rc::new((owner.clone(), name.to_owned())))
             }
-            Value::Path(path) => library::path_attribute(path, name).unwrap_or_else(|| Value::Method(Rc::new((owner.clone(), name.to_owned())))),
-            Value::Str(_) | Value::List(_) | Value::Dict(_) | Value::Tuple(_) => Value::Method(Rc::new((owner.clone(), name.to_owned()))),
+            Value::Path(path) => library::path_attribute(path, name)
+                .unwrap_or_else(|| Value::Method(Rc::new((owner.clone(), name.to_owned())))),
+            Value::Str(_) | Value::List(_) | Value::Dict(_) | Value::Tuple(_) => {
+                Value::Method(Rc::new((owner.clone(), name.to_owned())))
+            }
             Value::Holder(_) if name == "task" => owner.clone(),
             Value::Function(function) if name == "__name__" => Value::text(&function.name),
             Value::Function(_) => frame.lost(at, "an attribute of a function"),
@@ -280,7 +352,8 @@ impl Reader<'_> {
         match (owner, key) {
             (Value::List(_) | Value::Tuple(_) | Value::Str(_), Value::Int(at)) => {
                 let items = owner.items().unwrap_or_default();
-                index(items.len(), *at).map_or_else(|| missing("there is no such item"), |at| items[at].clone())
+                index(items.len(), *at)
+                    .map_or_else(|| missing("there is no such item"), |at| items[at].clone())
             }
             (Value::Dict(dict), _) => {
                 let pairs = dict.held.borrow();
@@ -292,10 +365,16 @@ impl Reader<'_> {
                         None => doubtful = true,
                     }
                 }
-                missing(if doubtful { "which item this is" } else { "there is no such key" })
+                missing(if doubtful {
+                    "which item this is"
+                } else {
+                    "there is no such key"
+                })
             }
             (Value::Library(name), _) if &**name == "os.environ" => match key.to_text() {
-                Some(key) => self.variable(&key).unwrap_or_else(|| missing("the variable is not set")),
+                Some(key) => self
+                    .variable(&key)
+                    .unwrap_or_else(|| missing("the variable is not set")),
                 None => missing("which variable this is"),
             },
             (Value::Library(name), _) => Value::library(format!("{name}[]")),
@@ -303,7 +382,13 @@ impl Reader<'_> {
         }
     }
 
-    fn slice(&mut self, owner: &Value, slice: &ruff_python_ast::ExprSlice, at: &Expr, frame: &Frame) -> Value {
+    fn slice(
+        &mut self,
+        owner: &Value,
+        slice: &ruff_python_ast::ExprSlice,
+        at: &Expr,
+        frame: &Frame,
+    ) -> Value {
         let mut bound = |bound: &Option<Box<Expr>>| match bound {
             None => Some(None),
             Some(bound) => match self.eval(bound, frame) {
@@ -311,46 +396,92 @@ impl Reader<'_> {
                 _ => None,
             },
         };
-        let (Some(lower), Some(upper), Some(None)) = (bound(&slice.lower), bound(&slice.upper), bound(&slice.step)) else {
+        let (Some(lower), Some(upper), Some(None)) =
+            (bound(&slice.lower), bound(&slice.upper), bound(&slice.step))
+        else {
             return frame.lost(at, "which part this is");
         };
         let Some(items) = owner.items() else {
-            return owner.unknown().map_or_else(|| frame.lost(at, "which part this is"), Value::Unknown);
+            return frame.doubt(&owner, at, "which part this is");
         };
         let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
-        let clamp = |at: i64| usize::try_from(if at < 0 { at.saturating_add(length).max(0) } else { at.min(length) }).unwrap_or(0);
+        let clamp = |at: i64| {
+            usize::try_from(if at < 0 {
+                at.saturating_add(length).max(0)
+            } else {
+                at.min(length)
+            })
+            .unwrap_or(0)
+        };
         let (lower, upper) = (clamp(lower.unwrap_or(0)), clamp(upper.unwrap_or(length)));
-        let part = items.get(lower..upper.max(lower)).unwrap_or_default().to_vec();
+        let part = items
+            .get(lower..upper.max(lower))
+            .unwrap_or_default()
+            .to_vec();
         match owner {
             Value::Tuple(_) => Value::Tuple(part.into()),
-            Value::Str(_) => Value::text(part.iter().filter_map(Value::to_text).collect::<Vec<_>>().concat()),
+            Value::Str(_) => Value::text(
+                part.iter()
+                    .filter_map(Value::to_text)
+                    .collect::<Vec<_>>()
+                    .concat(),
+            ),
             _ => Value::list(part),
         }
     }
 
-    pub(super) fn binary(&mut self, left: &Value, operator: Operator, right: &Value, at: &impl Ranged, frame: &Frame) -> Value {
+    pub(super) fn binary(
+        &mut self,
+        left: &Value,
+        operator: Operator,
+        right: &Value,
+        at: &impl Ranged,
+        frame: &Frame,
+    ) -> Value {
         if let Some(why) = left.unknown().or_else(|| right.unknown()) {
             return Value::Unknown(why);
         }
         let lost = || frame.lost(at, "what this operator makes");
         let number = |number: Option<i64>| number.map_or_else(lost, Value::Int);
         match (left, operator, right) {
-            (Value::Str(a), Operator::Add, Value::Str(b)) if a.len() + b.len() < LARGE => Value::text(format!("{a}{b}")),
-            (Value::Str(text), Operator::Mult, Value::Int(times)) | (Value::Int(times), Operator::Mult, Value::Str(text)) => {
+            (Value::Str(a), Operator::Add, Value::Str(b)) if a.len() + b.len() < LARGE => {
+                Value::text(format!("{a}{b}"))
+            }
+            (Value::Str(text), Operator::Mult, Value::Int(times))
+            | (Value::Int(times), Operator::Mult, Value::Str(text)) => {
                 let times = usize::try_from(*times).unwrap_or(0);
-                if text.len().saturating_mul(times) < LARGE { Value::text(text.repeat(times)) } else { lost() }
+                if text.len().saturating_mul(times) < LARGE {
+                    Value::text(text.repeat(times))
+                } else {
+                    lost()
+                }
             }
             (Value::List(_), Operator::Add, Value::List(_)) => {
                 let items = [left, right].into_iter().filter_map(Value::items).flatten();
                 let items: Vec<_> = items.collect();
-                if items.len() > LARGE { lost() } else { Value::list(items) }
+                if items.len() > LARGE {
+                    lost()
+                } else {
+                    Value::list(items)
+                }
             }
-            (Value::Tuple(a), Operator::Add, Value::Tuple(b)) => Value::Tuple(a.iter().chain(b.iter()).cloned().collect()),
+            (Value::Tuple(a), Operator::Add, Value::Tuple(b)) => {
+                Value::Tuple(a.iter().chain(b.iter()).cloned().collect())
+            }
             (Value::List(_), Operator::Mult, Value::Int(times)) => {
                 let items = left.items().unwrap_or_default();
                 let times = usize::try_from(*times).unwrap_or(0);
-                if items.len().saturating_mul(times) > LARGE { return lost() }
-                Value::list(items.iter().cycle().take(items.len() * times).cloned().collect())
+                if items.len().saturating_mul(times) > LARGE {
+                    return lost();
+                }
+                Value::list(
+                    items
+                        .iter()
+                        .cycle()
+                        .take(items.len() * times)
+                        .cloned()
+                        .collect(),
+                )
             }
             (Value::Dict(a), Operator::BitOr, Value::Dict(b)) => {
                 let mut pairs = a.held.borrow().clone();
@@ -359,14 +490,22 @@ impl Reader<'_> {
                 }
                 Value::dict(pairs)
             }
-            (Value::Path(path), Operator::Div, Value::Str(more) | Value::Path(more)) => Value::Path(library::join(path, more).into()),
-            (Value::Str(path), Operator::Div, Value::Path(more)) => Value::Path(library::join(path, more).into()),
+            (Value::Path(path), Operator::Div, Value::Str(more) | Value::Path(more))
+            | (Value::Str(path), Operator::Div, Value::Path(more)) => {
+                Value::Path(library::join(path, more).into())
+            }
             (Value::Int(a), Operator::Add, Value::Int(b)) => number(a.checked_add(*b)),
             (Value::Int(a), Operator::Sub, Value::Int(b)) => number(a.checked_sub(*b)),
             (Value::Int(a), Operator::Mult, Value::Int(b)) => number(a.checked_mul(*b)),
-            (Value::Int(a), Operator::FloorDiv, Value::Int(b)) if *b > 0 => number(Some(a.div_euclid(*b))),
-            (Value::Int(a), Operator::Mod, Value::Int(b)) if *b > 0 => number(Some(a.rem_euclid(*b))),
-            (Value::Str(format), Operator::Mod, _) => library::percent(format, right).map_or_else(lost, Value::text),
+            (Value::Int(a), Operator::FloorDiv, Value::Int(b)) if *b > 0 => {
+                number(Some(a.div_euclid(*b)))
+            }
+            (Value::Int(a), Operator::Mod, Value::Int(b)) if *b > 0 => {
+                number(Some(a.rem_euclid(*b)))
+            }
+            (Value::Str(format), Operator::Mod, _) => {
+                library::percent(format, right).map_or_else(lost, Value::text)
+            }
             _ => lost(),
         }
     }
@@ -381,24 +520,33 @@ impl Reader<'_> {
                 CmpOp::Is | CmpOp::IsNot => match (&left, &right_value) {
                     (Value::None, Value::None) => Some(true),
                     (Value::Bool(a), Value::Bool(b)) => Some(a == b),
-                    (value, Value::None) | (Value::None, value) if value.unknown().is_none() && !matches!(value, Value::Library(_)) => Some(false),
+                    (value, Value::None) | (Value::None, value)
+                        if value.unknown().is_none() && !matches!(value, Value::Library(_)) =>
+                    {
+                        Some(false)
+                    }
                     _ => None,
                 }
                 .map(|same| same == (*operator == CmpOp::Is)),
-                CmpOp::In | CmpOp::NotIn => self.within(&left, &right_value).map(|is| is == (*operator == CmpOp::In)),
-                CmpOp::Lt | CmpOp::LtE | CmpOp::Gt | CmpOp::GtE => order(&left, &right_value, self.around).map(|order| match operator {
-                    CmpOp::Lt => order.is_lt(),
-                    CmpOp::LtE => order.is_le(),
-                    CmpOp::Gt => order.is_gt(),
-                    _ => order.is_ge(),
-                }),
+                CmpOp::In | CmpOp::NotIn => self
+                    .within(&left, &right_value)
+                    .map(|is| is == (*operator == CmpOp::In)),
+                CmpOp::Lt | CmpOp::LtE | CmpOp::Gt | CmpOp::GtE => {
+                    order(&left, &right_value, self.around).map(|order| match operator {
+                        CmpOp::Lt => order.is_lt(),
+                        CmpOp::LtE => order.is_le(),
+                        CmpOp::Gt => order.is_gt(),
+                        _ => order.is_ge(),
+                    })
+                }
             };
             match known {
                 Some(true) => left = right_value,
                 Some(false) => return Value::Bool(false),
                 None => {
                     let why = left.unknown().or_else(|| right_value.unknown());
-                    return why.map_or_else(|| frame.lost(compare, "how this compares"), Value::Unknown);
+                    return why
+                        .map_or_else(|| frame.lost(compare, "how this compares"), Value::Unknown);
                 }
             }
         }
@@ -459,8 +607,9 @@ impl Reader<'_> {
         };
         let value = self.eval(&first.iter, frame);
         let Some(all) = value.items().filter(|_| !first.is_async) else {
-            return Err(value.unknown().map_or_else(|| frame.lost(&first.iter, "what this goes through"), Value::Unknown));
+            return Err(frame.doubt(&value, &first.iter, "what this goes through"));
         };
+        let length = value.length();
         for item in all {
             self.assign(&first.target, item, frame);
             let mut wanted = true;
@@ -468,7 +617,9 @@ impl Reader<'_> {
                 let value = self.eval(test, frame);
                 match value.truth() {
                     Some(truth) => wanted &= truth,
-                    None => return Err(value.unknown().map_or_else(|| frame.lost(test, "whether this is true"), Value::Unknown)),
+                    None => {
+                        return Err(frame.doubt(&value, test, "whether this is true"));
+                    }
                 }
                 if !wanted {
                     break;
@@ -477,27 +628,66 @@ impl Reader<'_> {
             if wanted {
                 self.generate(rest, at, frame, items, element)?;
             }
+            if value.length() != length {
+                return Err(frame.lost(&first.iter, CHANGING));
+            }
         }
         Ok(())
     }
 
     fn call_expression(&mut self, call: &ExprCall, frame: &Frame) -> Value {
+        if let Expr::Attribute(attribute) = &*call.func {
+            let owner = self.eval(&attribute.value, frame);
+            if let Value::Unknown(_) = owner {
+                let arguments = self.arguments(call, frame);
+                return self.method(&owner, &attribute.attr, arguments, call, frame);
+            }
+            let called = self.attribute(&owner, &attribute.attr, &call.func, frame);
+            return self.call_with(&called, call, frame);
+        }
         let called = self.eval(&call.func, frame);
-        let arguments = self.arguments(call, frame);
-        self.call(&called, arguments, call, frame)
+        self.call_with(&called, call, frame)
+    }
+
+    fn call_with(&mut self, called: &Value, call: &ExprCall, frame: &Frame) -> Value {
+        let mut arguments = self.arguments(call, frame);
+        if matches!(called, Value::Library(name) if library::flyte_name(name) == Some("ImageSpec"))
+        {
+            for keyword in &call.arguments.keywords {
+                let name = keyword.arg.as_ref().map_or("", |name| name.as_str());
+                if let Some(value) = arguments.named.get_mut(name) {
+                    *value = Self::certain(value.clone(), &keyword.value, frame);
+                }
+            }
+        }
+        self.call(called, arguments, call, frame)
     }
 
     fn arguments(&mut self, call: &ExprCall, frame: &Frame) -> Arguments {
         let mut arguments = Arguments::default();
         for argument in &call.arguments.args {
-            let value = self.eval(argument, frame);
+            let value = match argument {
+                // It is gone through by what is called, if that is known.
+                Expr::Generator(made) => {
+                    self.comprehension(&made.generators, argument, frame, |reader, frame| {
+                        reader.eval(&made.elt, frame)
+                    })
+                }
+                _ => self.eval(argument, frame),
+            };
             if !argument.is_starred_expr() {
                 arguments.positional.push(value);
                 continue;
             }
             match value.items() {
                 Some(items) => arguments.positional.extend(items),
-                None => arguments.open = Some(value.unknown().unwrap_or_else(|| frame.unknown(argument, "what is unpacked here"))),
+                None => {
+                    arguments.open = Some(
+                        value
+                            .unknown()
+                            .unwrap_or_else(|| frame.unknown(argument, "what is unpacked here")),
+                    );
+                }
             }
         }
         for keyword in &call.arguments.keywords {
@@ -509,14 +699,25 @@ impl Reader<'_> {
             let known = match &value {
                 Value::Dict(dict) if value.unknown().is_none() => {
                     let pairs = dict.held.borrow();
-                    let named = pairs.iter().map(|(key, value)| Some((key.to_text()?, value.clone())));
+                    let named = pairs
+                        .iter()
+                        .map(|(key, value)| Some((key.to_text()?, value.clone())));
                     named.collect::<Option<Vec<_>>>()
                 }
                 _ => None,
             };
             match known {
-                Some(named) => arguments.named.extend(named.into_iter().map(|(key, value)| (key.to_string(), value))),
-                None => arguments.open = Some(value.unknown().unwrap_or_else(|| frame.unknown(&keyword.value, "what is unpacked here"))),
+                Some(named) => arguments.named.extend(
+                    named
+                        .into_iter()
+                        .map(|(key, value)| (key.to_string(), value)),
+                ),
+                None => {
+                    arguments.open =
+                        Some(value.unknown().unwrap_or_else(|| {
+                            frame.unknown(&keyword.value, "what is unpacked here")
+                        }));
+                }
             }
         }
         arguments
@@ -525,7 +726,10 @@ impl Reader<'_> {
 
 /// Puts a value into a dictionary.
 pub(super) fn insert(pairs: &mut Pairs, key: Value, value: Value) {
-    match pairs.iter().position(|(known, _)| known.equals(&key) == Some(true)) {
+    match pairs
+        .iter()
+        .position(|(known, _)| known.equals(&key) == Some(true))
+    {
         Some(at) => pairs[at].1 = value,
         None => pairs.push((key, value)),
     }
@@ -540,13 +744,23 @@ fn order(a: &Value, b: &Value, around: super::Around<'_>) -> Option<std::cmp::Or
             // Only where the interpreter is known without being asked.
             let version = around.interpreter?.version()?;
             let asked = b.items()?;
-            let numbers = asked.iter().map(|item| if let Value::Int(number) = item { Some(*number) } else { None });
+            let numbers = asked.iter().map(|item| {
+                if let Value::Int(number) = item {
+                    Some(*number)
+                } else {
+                    None
+                }
+            });
             let numbers = numbers.collect::<Option<Vec<_>>>()?;
             let mine = [i64::from(version.0), i64::from(version.1)];
             // Of a longer one, the third number would count.
             (numbers.len() <= 2).then(|| {
                 let order = mine[..numbers.len()].cmp(&numbers[..]);
-                if order.is_eq() { std::cmp::Ordering::Greater } else { order }
+                if order.is_eq() {
+                    std::cmp::Ordering::Greater
+                } else {
+                    order
+                }
             })
         }
         _ => None,

@@ -13,20 +13,44 @@ use crate::project::source_root;
 
 /// Fields of one text.
 const TEXTS: [&str; 14] = [
-    "name", "python_version", "builder", "source_root", "registry", "requirements", "cuda", "cudnn", "platform",
-    "pip_index", "pip_extra_args", "registry_config", "tag_format", "python_exec",
+    "name",
+    "python_version",
+    "builder",
+    "source_root",
+    "registry",
+    "requirements",
+    "cuda",
+    "cudnn",
+    "platform",
+    "pip_index",
+    "pip_extra_args",
+    "registry_config",
+    "tag_format",
+    "python_exec",
 ];
 /// Fields of many.
 const LISTS: [&str; 9] = [
-    "packages", "conda_packages", "conda_channels", "apt_packages", "pip_extra_index_url", "entrypoint", "commands",
-    "runtime_packages", "copy",
+    "packages",
+    "conda_packages",
+    "conda_channels",
+    "apt_packages",
+    "pip_extra_index_url",
+    "entrypoint",
+    "commands",
+    "runtime_packages",
+    "copy",
 ];
 
 impl Reader<'_> {
     /// The images of what was declared.
     pub(super) fn finish(self) -> Result<Code, BuildError> {
         let mut code = Code::default();
-        for Declared { mut entity, images, spot } in self.declared {
+        for Declared {
+            mut entity,
+            images,
+            spot,
+        } in self.declared
+        {
             let mut found = Vec::new();
             for value in &images {
                 if let Value::Unknown(why) = value {
@@ -61,7 +85,10 @@ fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildErr
     let mut json = Map::new();
     let fields = image.fields.held.borrow();
     let wrong = |field: &str, expected: &str| {
-        let error = image.spot.error("malformed declaration", &format!("`{field}` must be {expected}"));
+        let error = image.spot.error(
+            "malformed declaration",
+            &format!("`{field}` must be {expected}"),
+        );
         error.field(field.to_owned())
     };
     for (name, value) in &*fields {
@@ -76,8 +103,12 @@ fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildErr
                 spec.base_image = Some(BaseImage::Spec(Box::new(base.spec.clone())));
                 below = Some(Box::new(base));
             }
-            ("base_image", Value::Str(reference)) => spec.base_image = Some(BaseImage::Reference(reference.to_string())),
-            ("base_image", _) => return Err(wrong(field, "the reference of an image or an `ImageSpec`")),
+            ("base_image", Value::Str(reference)) => {
+                spec.base_image = Some(BaseImage::Reference(reference.to_string()));
+            }
+            ("base_image", _) => {
+                return Err(wrong(field, "the reference of an image or an `ImageSpec`"));
+            }
             ("source_copy_mode", Value::Library(mode)) if mode.contains("CopyFileDetection.") => {
                 spec.source_copy_mode = match mode.rsplit('.').next() {
                     Some("ALL") => Some(SourceCopyMode::All),
@@ -88,16 +119,25 @@ fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildErr
             }
             ("source_copy_mode", _) => return Err(wrong(field, "a `CopyFileDetection`")),
             (_, Value::Path(_)) if TEXTS.contains(&field) => {
-                return Err(wrong(field, "a string, not a `Path`: flytekit's names depend on it")
-                    .hint("`str(…)` around it, or `--via python`"));
+                return Err(wrong(
+                    field,
+                    "a string, not a `Path`: flytekit's names depend on it",
+                )
+                .hint("`str(…)` around it, or `--via python`"));
             }
             ("python_version", Value::Float(_)) => {
-                return Err(wrong(field, "a string").hint("put the version in quotes: as a number, `3.10` would be `3.1`"));
+                return Err(wrong(field, "a string")
+                    .hint("put the version in quotes: as a number, `3.10` would be `3.1`"));
             }
-            (_, Value::Str(text)) if TEXTS.contains(&field) => drop(json.insert(name.clone(), Json::from(&**text))),
+            (_, Value::Str(text)) if TEXTS.contains(&field) => {
+                drop(json.insert(name.clone(), Json::from(&**text)));
+            }
             (_, Value::Library(library)) => {
                 let why = format!("what `{library}` is, in `{field}`");
-                return Err(image.spot.error("not known without running the code", &why).hint("`--via python` runs the code and asks flytekit"));
+                return Err(image
+                    .spot
+                    .error("not known without running the code", &why)
+                    .hint("`--via python` runs the code and asks flytekit"));
             }
             _ if TEXTS.contains(&field) => return Err(wrong(field, "a string")),
             (_, Value::List(_)) if LISTS.contains(&field) => {
@@ -123,7 +163,9 @@ fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildErr
                         return Err(why.error());
                     }
                     let (Value::Str(key), Value::Str(value)) = (key, value) else {
-                        return Err(wrong(field, "a dictionary of strings").hint("`str(…)` around numbers"));
+                        return Err(
+                            wrong(field, "a dictionary of strings").hint("`str(…)` around numbers")
+                        );
                     };
                     pairs.insert(key.to_string(), Json::from(&**value));
                 }
@@ -136,15 +178,20 @@ fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildErr
                         return Err(why.error());
                     }
                     let pair = match &mount {
-                        Value::Tuple(pair) => pair.iter().map(|part| match part {
-                            Value::Str(part) => Some(Json::from(&**part)),
-                            _ => None,
-                        }).collect::<Option<Vec<_>>>(),
+                        Value::Tuple(pair) => pair
+                            .iter()
+                            .map(|part| match part {
+                                Value::Str(part) => Some(Json::from(&**part)),
+                                _ => None,
+                            })
+                            .collect::<Option<Vec<_>>>(),
                         _ => None,
                     };
                     match pair.filter(|pair| pair.len() == 2) {
                         Some(pair) => mounts.push(Json::from(pair)),
-                        None => return Err(wrong(field, "a list of tuples of two strings or None")),
+                        None => {
+                            return Err(wrong(field, "a list of tuples of two strings or None"));
+                        }
                     }
                 }
                 json.insert(name.clone(), mounts.into());
@@ -154,13 +201,17 @@ fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildErr
                 Err(Some(why)) => return Err(why.error()),
                 Err(None) => return Err(wrong(field, "a dictionary of what JSON can hold")),
             },
-            ("env" | "builder_options" | "builder_config", _) => return Err(wrong(field, "a dictionary or None")),
+            ("env" | "builder_options" | "builder_config", _) => {
+                return Err(wrong(field, "a dictionary or None"));
+            }
             _ => return Err(wrong(field, "something else")),
         }
     }
     drop(fields);
     let declared: ImageSpec = serde_json::from_value(Json::Object(json)).map_err(|error| {
-        image.spot.error("malformed declaration", &error.to_string())
+        image
+            .spot
+            .error("malformed declaration", &error.to_string())
     })?;
     let (base_image, source_copy_mode) = (spec.base_image, spec.source_copy_mode);
     let mut spec = ImageSpec {
@@ -168,7 +219,11 @@ fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildErr
         source_copy_mode,
         ..declared
     };
-    if spec.source_copy_mode.is_some_and(|mode| mode != SourceCopyMode::NoCopy) && spec.source_root.is_none() {
+    if spec
+        .source_copy_mode
+        .is_some_and(|mode| mode != SourceCopyMode::NoCopy)
+        && spec.source_root.is_none()
+    {
         spec.source_root = root.map(str::to_owned);
     }
     Ok(CodeImage {
@@ -189,7 +244,14 @@ fn to_json(value: &Value) -> Result<Json, Option<Rc<super::Unknown>>> {
         Value::Int(value) => Json::from(*value),
         Value::Float(value) => Json::Number(Number::from_f64(*value).ok_or(None)?),
         Value::Str(text) => Json::from(&**text),
-        Value::List(_) => Json::Array(value.items().unwrap_or_default().iter().map(to_json).collect::<Result<_, _>>()?),
+        Value::List(_) => Json::Array(
+            value
+                .items()
+                .unwrap_or_default()
+                .iter()
+                .map(to_json)
+                .collect::<Result<_, _>>()?,
+        ),
         Value::Dict(dict) => {
             let mut object = Map::new();
             for (key, value) in dict.held.borrow().iter() {

@@ -10,22 +10,86 @@ pub(super) use imagespec_core::spec::FIELDS;
 
 /// Names that `from flytekit import *` brings, of those that declare something.
 pub(super) const STAR: [&str; 13] = [
-    "ImageSpec", "task", "dynamic", "workflow", "eager", "map_task", "ContainerTask", "PodTemplate", "Resources",
-    "Secret", "LaunchPlan", "reference_task", "current_context",
+    "ImageSpec",
+    "task",
+    "dynamic",
+    "workflow",
+    "eager",
+    "map_task",
+    "ContainerTask",
+    "PodTemplate",
+    "Resources",
+    "Secret",
+    "LaunchPlan",
+    "reference_task",
+    "current_context",
 ];
 
 const BUILTINS: [&str; 44] = [
-    "print", "len", "sorted", "list", "dict", "tuple", "set", "str", "int", "float", "bool", "range", "enumerate", "zip",
-    "map", "filter", "min", "max", "sum", "any", "all", "open", "repr", "isinstance", "getattr", "hasattr", "setattr",
-    "reversed", "type", "object", "Exception", "ValueError", "KeyError", "ImportError", "RuntimeError", "super",
-    "property", "staticmethod", "classmethod", "globals", "exec", "eval", "iter", "next",
+    "print",
+    "len",
+    "sorted",
+    "list",
+    "dict",
+    "tuple",
+    "set",
+    "str",
+    "int",
+    "float",
+    "bool",
+    "range",
+    "enumerate",
+    "zip",
+    "map",
+    "filter",
+    "min",
+    "max",
+    "sum",
+    "any",
+    "all",
+    "open",
+    "repr",
+    "isinstance",
+    "getattr",
+    "hasattr",
+    "setattr",
+    "reversed",
+    "type",
+    "object",
+    "Exception",
+    "ValueError",
+    "KeyError",
+    "ImportError",
+    "RuntimeError",
+    "super",
+    "property",
+    "staticmethod",
+    "classmethod",
+    "globals",
+    "exec",
+    "eval",
+    "iter",
+    "next",
 ];
 
 /// Callables that neither keep nor change what they are given.
 const HARMLESS: [&str; 16] = [
-    "builtins.print", "builtins.len", "builtins.repr", "builtins.isinstance", "builtins.type", "builtins.hasattr",
-    "builtins.any", "builtins.all", "builtins.min", "builtins.max", "builtins.sum", "builtins.open", "builtins.int",
-    "builtins.float", "warnings.warn", "json.dumps",
+    "builtins.print",
+    "builtins.len",
+    "builtins.repr",
+    "builtins.isinstance",
+    "builtins.type",
+    "builtins.hasattr",
+    "builtins.any",
+    "builtins.all",
+    "builtins.min",
+    "builtins.max",
+    "builtins.sum",
+    "builtins.open",
+    "builtins.int",
+    "builtins.float",
+    "warnings.warn",
+    "json.dumps",
 ];
 
 pub(super) fn is_builtin(name: &str) -> bool {
@@ -40,20 +104,94 @@ pub(super) fn is_harmless(name: &str) -> bool {
 /// Whether a method is one that only texts have, which change nothing.
 pub(super) fn is_of_texts(name: &str) -> bool {
     [
-        "strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "lower", "upper", "title", "format", "join", "replace",
-        "startswith", "endswith", "encode", "decode", "removeprefix", "removesuffix", "partition", "isdigit",
+        "strip",
+        "lstrip",
+        "rstrip",
+        "split",
+        "rsplit",
+        "splitlines",
+        "lower",
+        "upper",
+        "title",
+        "format",
+        "join",
+        "replace",
+        "startswith",
+        "endswith",
+        "encode",
+        "decode",
+        "removeprefix",
+        "removesuffix",
+        "partition",
+        "isdigit",
     ]
     .contains(&name)
 }
 
 /// Modules that every Python has.
 const STANDARD: [&str; 62] = [
-    "__future__", "abc", "argparse", "ast", "asyncio", "base64", "bisect", "collections", "concurrent", "contextlib",
-    "contextvars", "copy", "csv", "dataclasses", "datetime", "decimal", "email", "enum", "fractions", "functools", "getpass",
-    "glob", "hashlib", "heapq", "hmac", "html", "http", "importlib", "inspect", "io", "itertools", "json", "logging", "math",
-    "multiprocessing", "operator", "os", "pathlib", "pickle", "pkgutil", "platform", "pprint", "queue", "random", "re",
-    "secrets", "shlex", "shutil", "signal", "socket", "string", "struct", "subprocess", "sys", "tempfile", "textwrap",
-    "threading", "time", "traceback", "types", "typing", "uuid",
+    "__future__",
+    "abc",
+    "argparse",
+    "ast",
+    "asyncio",
+    "base64",
+    "bisect",
+    "collections",
+    "concurrent",
+    "contextlib",
+    "contextvars",
+    "copy",
+    "csv",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "email",
+    "enum",
+    "fractions",
+    "functools",
+    "getpass",
+    "glob",
+    "hashlib",
+    "heapq",
+    "hmac",
+    "html",
+    "http",
+    "importlib",
+    "inspect",
+    "io",
+    "itertools",
+    "json",
+    "logging",
+    "math",
+    "multiprocessing",
+    "operator",
+    "os",
+    "pathlib",
+    "pickle",
+    "pkgutil",
+    "platform",
+    "pprint",
+    "queue",
+    "random",
+    "re",
+    "secrets",
+    "shlex",
+    "shutil",
+    "signal",
+    "socket",
+    "string",
+    "struct",
+    "subprocess",
+    "sys",
+    "tempfile",
+    "textwrap",
+    "threading",
+    "time",
+    "traceback",
+    "types",
+    "typing",
+    "uuid",
 ];
 
 /// Whether a module can be imported wherever the code runs.
@@ -80,7 +218,9 @@ pub(super) fn flyte_name(name: &str) -> Option<&str> {
 
 /// Whether a call of it declares a task.
 pub(super) fn declares(name: &str) -> bool {
-    flyte_name(name).is_some_and(|last| matches!(last, "task" | "dynamic" | "eager" | "workflow") || is_task_class(last))
+    flyte_name(name).is_some_and(|last| {
+        matches!(last, "task" | "dynamic" | "eager" | "workflow") || is_task_class(last)
+    })
 }
 
 /// Whether it is a class of tasks: `ContainerTask`, `ShellTask`, `NotebookTask`.
@@ -105,7 +245,9 @@ pub(super) fn constant(library: &str, name: &str, around: Around<'_>) -> Option<
 pub(super) fn default_of(name: &str, at: &impl Ranged, frame: &Frame) -> Value {
     match name {
         "name" => Value::text("flytekit"),
-        "platform" | "builder" | "source_copy_mode" => frame.lost(at, format!("what flytekit makes of `{name}`")),
+        "platform" | "builder" | "source_copy_mode" => {
+            frame.lost(at, format!("what flytekit makes of `{name}`"))
+        }
         _ => Value::None,
     }
 }
@@ -117,9 +259,16 @@ pub(super) fn join(path: &str, more: &str) -> String {
 
 /// As `pathlib` prints a path: without `.` and without doubled separators.
 pub(super) fn clean(path: &Path) -> String {
-    let cleaned: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    let cleaned: PathBuf = path
+        .components()
+        .filter(|part| *part != Component::CurDir)
+        .collect();
     let text = cleaned.to_string_lossy().into_owned();
-    if text.is_empty() { ".".to_owned() } else { text }
+    if text.is_empty() {
+        ".".to_owned()
+    } else {
+        text
+    }
 }
 
 pub(super) fn parent(path: &str) -> String {
@@ -142,12 +291,18 @@ pub(super) fn normal(path: &Path) -> String {
         }
     }
     let text = parts.to_string_lossy().into_owned();
-    if text.is_empty() { ".".to_owned() } else { text }
+    if text.is_empty() {
+        ".".to_owned()
+    } else {
+        text
+    }
 }
 
 pub(super) fn path_attribute(path: &str, name: &str) -> Option<Value> {
     let as_path = Path::new(path);
-    let text = |part: Option<&std::ffi::OsStr>| Value::text(part.map(|part| part.to_string_lossy()).unwrap_or_default());
+    let text = |part: Option<&std::ffi::OsStr>| {
+        Value::text(part.map(|part| part.to_string_lossy()).unwrap_or_default())
+    };
     Some(match name {
         "parent" => Value::Path(parent(path).into()),
         "parents" => {
@@ -165,7 +320,12 @@ pub(super) fn path_attribute(path: &str, name: &str) -> Option<Value> {
         }
         "name" => text(as_path.file_name()),
         "stem" => text(as_path.file_stem()),
-        "suffix" => Value::text(as_path.extension().map(|part| format!(".{}", part.to_string_lossy())).unwrap_or_default()),
+        "suffix" => Value::text(
+            as_path
+                .extension()
+                .map(|part| format!(".{}", part.to_string_lossy()))
+                .unwrap_or_default(),
+        ),
         _ => return None,
     })
 }
@@ -199,7 +359,11 @@ pub(super) fn percent(format: &str, value: &Value) -> Option<String> {
 }
 
 /// `str.format` with plain fields: `{}`, `{0}`, `{name}`.
-pub(super) fn format(format: &str, positional: &[Value], named: impl Fn(&str) -> Option<Value>) -> Option<String> {
+pub(super) fn format(
+    format: &str,
+    positional: &[Value],
+    named: impl Fn(&str) -> Option<Value>,
+) -> Option<String> {
     let mut made = String::new();
     let mut rest = format;
     let mut next = 0;

@@ -51,10 +51,11 @@ pub fn read(projects: &[Project], around: Around<'_>) -> Result<Code, BuildError
     std::thread::scope(|scope| {
         let reader = std::thread::Builder::new().stack_size(STACK);
         let reader = reader.spawn_scoped(scope, || Reader::new(projects, around).read());
-        let reader = reader.map_err(|error| {
-            BuildError::failed("cannot start a thread").caused_by(&error)
-        })?;
-        reader.join().unwrap_or_else(|_| Err(BuildError::failed("the reader of Python code broke")))
+        let reader = reader
+            .map_err(|error| BuildError::failed("cannot start a thread").caused_by(&error))?;
+        reader
+            .join()
+            .unwrap_or_else(|_| Err(BuildError::failed("the reader of Python code broke")))
     })
 }
 
@@ -78,6 +79,8 @@ struct Reader<'a> {
     doubts: Vec<Rc<Unknown>>,
     /// Variables of the environment that the code has set.
     set: HashMap<String, Value>,
+    /// What may have changed it in a way that is not known.
+    environment_lost: Option<Rc<Unknown>>,
     steps: u32,
     depth: u32,
     /// How many values were found unknown so far. Where none was, no exception was raised.
@@ -116,6 +119,12 @@ impl Frame {
         Unknown::new(self.spot(at), why)
     }
 
+    /// The doubt about a value, or else a new one.
+    fn doubt(&self, value: &Value, at: &impl Ranged, why: &str) -> Value {
+        let why = value.unknown().unwrap_or_else(|| self.unknown(at, why));
+        Value::Unknown(why)
+    }
+
     /// A value that is not known from here on.
     fn lost(&self, at: &impl Ranged, why: impl Into<String>) -> Value {
         Value::Unknown(self.unknown(at, why))
@@ -127,7 +136,9 @@ impl Spot {
         let text = &self.source.text;
         let place = imagespec_core::place::Place::at(text, self.range.start().to_usize());
         let length = text.get(self.range.start().to_usize()..self.range.end().to_usize());
-        let length = length.map_or(1, |text| text.lines().next().unwrap_or_default().chars().count());
+        let length = length.map_or(1, |text| {
+            text.lines().next().unwrap_or_default().chars().count()
+        });
         place.error(message, &self.source.shown, summary, length)
     }
 }
@@ -149,6 +160,7 @@ impl<'a> Reader<'a> {
             declared: Vec::new(),
             doubts: Vec::new(),
             set: HashMap::new(),
+            environment_lost: None,
             steps: 0,
             depth: 0,
             unknowns: Rc::default(),

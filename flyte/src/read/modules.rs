@@ -38,15 +38,21 @@ impl Reader<'_> {
     /// As `pkgutil.walk_packages`: modules in the order of their names, and packages before what is in them.
     fn walk(&mut self, package: &str, folder: &Path) -> Result<(), BuildError> {
         let unread = |error: &std::io::Error| {
-            BuildError::input(format!("cannot read the folder: `{}`", folder.display())).caused_by(error)
+            BuildError::input(format!("cannot read the folder: `{}`", folder.display()))
+                .caused_by(error)
         };
         let mut names = Vec::new();
         for entry in fs_err::read_dir(folder).map_err(|error| unread(&error))? {
             let path = entry.map_err(|error| unread(&error))?.path();
             let is_package = path.join("__init__.py").is_file();
             let is_module = path.extension().is_some_and(|extension| extension == "py");
-            let name = path.file_stem().and_then(|name| name.to_str()).map(str::to_owned);
-            if let Some(name) = name.filter(|name| (is_package || is_module) && name != "__init__" && !name.contains('.')) {
+            let name = path
+                .file_stem()
+                .and_then(|name| name.to_str())
+                .map(str::to_owned);
+            if let Some(name) = name.filter(|name| {
+                (is_package || is_module) && name != "__init__" && !name.contains('.')
+            }) {
                 names.push((name, is_package.then_some(path)));
             }
         }
@@ -64,10 +70,18 @@ impl Reader<'_> {
 
     /// The folders in which modules are looked for.
     fn roots(&self) -> Vec<PathBuf> {
-        let mut roots: Vec<_> = self.projects.iter().map(|project| project.root.clone()).collect();
+        let mut roots: Vec<_> = self
+            .projects
+            .iter()
+            .map(|project| project.root.clone())
+            .collect();
         let path = self.around.variables.get("PYTHONPATH");
         let further = path.iter().flat_map(|path| path.split(':'));
-        roots.extend(further.filter(|path| !path.is_empty()).map(|path| self.around.folder.join(path)));
+        roots.extend(
+            further
+                .filter(|path| !path.is_empty())
+                .map(|path| self.around.folder.join(path)),
+        );
         roots
     }
 
@@ -76,9 +90,10 @@ impl Reader<'_> {
         let Some(first) = name.split('.').next() else {
             return Ok(None);
         };
-        let root = self.roots().into_iter().find(|root| {
-            root.join(format!("{first}.py")).is_file() || root.join(first).is_dir()
-        });
+        let root = self
+            .roots()
+            .into_iter()
+            .find(|root| root.join(format!("{first}.py")).is_file() || root.join(first).is_dir());
         let Some(mut folder) = root else {
             return Ok(None);
         };
@@ -116,7 +131,12 @@ impl Reader<'_> {
         Ok(module)
     }
 
-    fn load(&mut self, name: &str, file: &Path, package: Option<PathBuf>) -> Result<Rc<Module>, BuildError> {
+    fn load(
+        &mut self,
+        name: &str,
+        file: &Path,
+        package: Option<PathBuf>,
+    ) -> Result<Rc<Module>, BuildError> {
         if let Some(known) = self.modules.get(file) {
             return Ok(Rc::clone(known));
         }
@@ -154,9 +174,15 @@ impl Reader<'_> {
     }
 
     fn source(&self, file: &Path) -> Result<Rc<Source>, BuildError> {
-        let shown = file.strip_prefix(self.around.folder).unwrap_or(file).to_path_buf();
+        let shown = file
+            .strip_prefix(self.around.folder)
+            .unwrap_or(file)
+            .to_path_buf();
         let unread = || BuildError::input(format!("cannot read the code: `{}`", shown.display()));
-        let size = file.metadata().map_err(|error| unread().caused_by(&error))?.len();
+        let size = file
+            .metadata()
+            .map_err(|error| unread().caused_by(&error))?
+            .len();
         if size > LIMIT {
             return Err(unread().hint(format!("it has more than {LIMIT} bytes")));
         }
@@ -165,7 +191,15 @@ impl Reader<'_> {
         let syntax = ruff_python_parser::parse_module(&text).map_err(|error| {
             let place = Place::at(&text, error.location.start().to_usize());
             let length = error.location.len().to_usize();
-            place.error("malformed Python", &shown, &error.error.to_string(), length.clamp(1, 200))
+            let said = error.error.to_string();
+            let mut letters = said.chars();
+            let said: String = letters
+                .next()
+                .into_iter()
+                .flat_map(char::to_lowercase)
+                .chain(letters)
+                .collect();
+            place.error("malformed Python", &shown, &said, length.clamp(1, 200))
         })?;
         Ok(Rc::new(Source {
             path: file.to_path_buf(),
@@ -200,7 +234,10 @@ impl Reader<'_> {
 
     /// `from a import b as c`.
     pub(super) fn import_from(&mut self, statement: &StmtImportFrom, frame: &Frame) {
-        let written = statement.module.as_ref().map_or("", |module| module.as_str());
+        let written = statement
+            .module
+            .as_ref()
+            .map_or("", |module| module.as_str());
         let name = match statement.level {
             0 => written.to_owned(),
             level => match package_of(&frame.module, level) {
@@ -209,14 +246,21 @@ impl Reader<'_> {
                 None => {
                     let value = frame.lost(statement, "an import from outside the package");
                     for alias in &statement.names {
-                        self.bind(alias.asname.as_ref().unwrap_or(&alias.name), value.clone(), frame);
+                        self.bind(
+                            alias.asname.as_ref().unwrap_or(&alias.name),
+                            value.clone(),
+                            frame,
+                        );
                     }
                     return;
                 }
             },
         };
         let found = self.imported(&name, frame, statement);
-        for Alias { name: item, asname, .. } in &statement.names {
+        for Alias {
+            name: item, asname, ..
+        } in &statement.names
+        {
             if item.as_str() == "*" {
                 self.import_all(&found, statement, frame);
                 continue;
@@ -231,7 +275,8 @@ impl Reader<'_> {
         match found {
             Value::Module(module) => {
                 let all = module.names.borrow().get("__all__").and_then(Value::items);
-                let all: Option<Vec<_>> = all.map(|all| all.iter().filter_map(Value::to_text).collect());
+                let all: Option<Vec<_>> =
+                    all.map(|all| all.iter().filter_map(Value::to_text).collect());
                 let names = module.names.borrow().clone();
                 for (name, value) in names {
                     let public = match &all {
@@ -270,11 +315,17 @@ impl Reader<'_> {
                 if module.package.is_some() {
                     return match self.import(&format!("{}.{item}", module.name)) {
                         Ok(Some(module)) => Value::Module(module),
-                        Ok(None) => frame.lost(at, format!("`{}` has no `{item}` that is known here", module.name)),
+                        Ok(None) => frame.lost(
+                            at,
+                            format!("`{}` has no `{item}` that is known here", module.name),
+                        ),
                         Err(error) => self.broken(&error, frame, at),
                     };
                 }
-                frame.lost(at, format!("`{}` has no `{item}` that is known here", module.name))
+                frame.lost(
+                    at,
+                    format!("`{}` has no `{item}` that is known here", module.name),
+                )
             }
             Value::Library(library) => Value::library(format!("{library}.{item}")),
             Value::Unknown(_) => found.clone(),
@@ -291,9 +342,18 @@ impl Reader<'_> {
     }
 
     /// An import of a file that cannot be read: nothing is known of what is in it, its tasks included.
-    fn broken(&mut self, error: &BuildError, frame: &Frame, at: &impl ruff_text_size::Ranged) -> Value {
+    fn broken(
+        &mut self,
+        error: &BuildError,
+        frame: &Frame,
+        at: &impl ruff_text_size::Ranged,
+    ) -> Value {
         let why = match &error.source {
-            Some(cause) => format!("{}: {}", error.message, cause.message.lines().next().unwrap_or_default()),
+            Some(cause) => format!(
+                "{}: {}",
+                error.message,
+                cause.message.lines().next().unwrap_or_default()
+            ),
             None => error.message.clone(),
         };
         let why = frame.unknown(at, why);
@@ -305,7 +365,11 @@ impl Reader<'_> {
 /// The package that an import with so many dots starts at.
 fn package_of(module: &Module, level: u32) -> Option<String> {
     let mut parts: Vec<_> = module.name.split('.').collect();
-    let up = if module.package.is_some() { level - 1 } else { level };
+    let up = if module.package.is_some() {
+        level - 1
+    } else {
+        level
+    };
     for _ in 0..up {
         parts.pop()?;
     }

@@ -28,7 +28,8 @@ struct Globals(Vec<String>);
 impl<'a> Visitor<'a> for Globals {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
         if let Stmt::Global(global) = statement {
-            self.0.extend(global.names.iter().map(|name| name.as_str().to_owned()));
+            self.0
+                .extend(global.names.iter().map(|name| name.as_str().to_owned()));
         }
         visitor::walk_stmt(self, statement);
     }
@@ -59,7 +60,10 @@ impl Reader<'_> {
     }
 
     fn named(&self, names: Vec<String>, frame: &Frame) -> Vec<Value> {
-        names.iter().filter_map(|name| self.lookup(name, frame)).collect()
+        names
+            .iter()
+            .filter_map(|name| self.lookup(name, frame))
+            .collect()
     }
 
     /// What values give access to, themselves included.
@@ -99,14 +103,20 @@ impl Reader<'_> {
     /// What a call may change that is not followed: everything it can reach, and the names of modules that functions
     /// say they bind.
     pub(super) fn forget_called(&mut self, called: &Value, why: &Rc<Unknown>) {
-        if !matches!(called, Value::Function(_) | Value::Partial(_) | Value::Unknown(_) | Value::Method(_)) {
+        if !matches!(
+            called,
+            Value::Function(_) | Value::Partial(_) | Value::Unknown(_) | Value::Method(_)
+        ) {
             return;
         }
         let reached = self.reached_from(vec![called.clone()]);
-        let functions: Vec<_> = reached.iter().filter_map(|value| match value {
-            Value::Function(function) => Some(Rc::clone(function)),
-            _ => None,
-        }).collect();
+        let functions: Vec<_> = reached
+            .iter()
+            .filter_map(|value| match value {
+                Value::Function(function) => Some(Rc::clone(function)),
+                _ => None,
+            })
+            .collect();
         if functions.is_empty() && !matches!(called, Value::Partial(_) | Value::Method(_)) {
             // Nothing of ours runs.
             return;

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use indexmap::IndexMap;
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
-    ElifElseClause, ExceptHandler, Expr, Stmt, StmtAugAssign, StmtClassDef, StmtFor, StmtFunctionDef, StmtIf, StmtTry,
-    StmtWhile, StmtWith,
+    ElifElseClause, ExceptHandler, Expr, Stmt, StmtAugAssign, StmtClassDef, StmtFor,
+    StmtFunctionDef, StmtIf, StmtTry, StmtWhile, StmtWith,
 };
 use ruff_text_size::Ranged;
 
+use super::expressions::CHANGING;
 use super::value::{Arguments, Body, Function, Module, Names, Spot, Unknown, Value};
 use super::{Frame, Reader, STEPS};
 
@@ -49,14 +50,14 @@ impl Reader<'_> {
     fn statement(&mut self, statement: &Stmt, frame: &Frame) -> Flow {
         match statement {
             Stmt::Assign(assign) => {
-                let value = self.eval(&assign.value, frame);
+                let value = self.kept(&assign.value, frame);
                 for target in &assign.targets {
                     self.assign(target, value.clone(), frame);
                 }
             }
             Stmt::AnnAssign(assign) => {
                 if let Some(value) = &assign.value {
-                    let value = self.eval(value, frame);
+                    let value = self.kept(value, frame);
                     self.assign(&assign.target, value, frame);
                 }
             }
@@ -67,7 +68,10 @@ impl Reader<'_> {
             Stmt::FunctionDef(function) => self.function(function, frame),
             Stmt::ClassDef(class) => self.class(class, frame),
             Stmt::Return(returned) => {
-                let value = returned.value.as_ref().map_or(Value::None, |value| self.eval(value, frame));
+                let value = returned
+                    .value
+                    .as_ref()
+                    .map_or(Value::None, |value| self.kept(value, frame));
                 return Flow::Return(value);
             }
             Stmt::If(branch) => return self.branch(branch, frame),
@@ -76,7 +80,10 @@ impl Reader<'_> {
             Stmt::Try(attempt) => return self.attempt(attempt, frame),
             Stmt::With(with) => return self.with(with, frame),
             Stmt::Match(matched) => {
-                let why = frame.unknown(&*matched.subject, "which case of a `match` statement applies");
+                let why = frame.unknown(
+                    &*matched.subject,
+                    "which case of a `match` statement applies",
+                );
                 for case in &matched.cases {
                     self.forget(&case.body, frame, &why);
                 }
@@ -89,7 +96,12 @@ impl Reader<'_> {
                 for target in &delete.targets {
                     match target {
                         Expr::Name(name) => {
-                            if frame.names().borrow_mut().shift_remove(name.id.as_str()).is_none() {
+                            if frame
+                                .names()
+                                .borrow_mut()
+                                .shift_remove(name.id.as_str())
+                                .is_none()
+                            {
                                 frame.unknown(name, "there is nothing to remove");
                             }
                         }
@@ -110,7 +122,9 @@ impl Reader<'_> {
                 let names = global.names.iter().map(|name| name.as_str().to_owned());
                 frame.globals.borrow_mut().extend(names);
             }
-            Stmt::Nonlocal(outer) => return Flow::Lost(frame.unknown(outer, "names of a function around this one")),
+            Stmt::Nonlocal(outer) => {
+                return Flow::Lost(frame.unknown(outer, "names of a function around this one"));
+            }
             Stmt::Break(_) => return Flow::Break,
             Stmt::Continue(_) => return Flow::Continue,
             Stmt::TypeAlias(alias) => {
@@ -120,6 +134,29 @@ impl Reader<'_> {
             Stmt::Pass(_) | Stmt::IpyEscapeCommand(_) => {}
         }
         Flow::Next
+    }
+
+    /// What is kept for later: iterators and views then show what has become of what they go through.
+    fn kept(&mut self, expression: &Expr, frame: &Frame) -> Value {
+        let value = self.eval(expression, frame);
+        let Expr::Call(call) = expression else {
+            return value;
+        };
+        let lazy = match &*call.func {
+            Expr::Name(name) => {
+                ["map", "filter", "zip", "enumerate", "reversed"].contains(&name.id.as_str())
+            }
+            Expr::Attribute(attribute) => {
+                ["keys", "values", "items"].contains(&attribute.attr.as_str())
+            }
+            _ => false,
+        };
+        match value {
+            Value::List(_) if lazy => {
+                frame.lost(expression, "what this is when it is gone through")
+            }
+            value => value,
+        }
     }
 
     /// Binds a name.
@@ -143,17 +180,24 @@ impl Reader<'_> {
                 match owner {
                     Value::Image(image) => {
                         if value_reaches(&value, &Value::Image(Rc::clone(&image))) {
-                            image.fields.lose(&frame.unknown(target, "an image in itself"));
+                            image
+                                .fields
+                                .lose(&frame.unknown(target, "an image in itself"));
                             return;
                         }
                         let mut fields = image.fields.held.borrow_mut();
                         fields.insert(attribute.attr.as_str().to_owned(), value);
                     }
                     Value::Class(names) => {
-                        names.borrow_mut().insert(attribute.attr.as_str().to_owned(), value);
+                        names
+                            .borrow_mut()
+                            .insert(attribute.attr.as_str().to_owned(), value);
                     }
                     Value::Module(module) => {
-                        module.names.borrow_mut().insert(attribute.attr.as_str().to_owned(), value);
+                        module
+                            .names
+                            .borrow_mut()
+                            .insert(attribute.attr.as_str().to_owned(), value);
                     }
                     other => {
                         if let Some(why) = other.unknown() {
@@ -194,7 +238,9 @@ impl Reader<'_> {
         match (owner, key) {
             (Value::Dict(dict), key) if key.unknown().is_none() => {
                 let mut pairs = dict.held.borrow_mut();
-                let known = pairs.iter().position(|(known, _)| known.equals(key) == Some(true));
+                let known = pairs
+                    .iter()
+                    .position(|(known, _)| known.equals(key) == Some(true));
                 match known {
                     Some(index) => pairs[index].1 = value,
                     None => pairs.push((key.clone(), value)),
@@ -222,8 +268,14 @@ impl Reader<'_> {
         if let (Value::List(list), ruff_python_ast::Operator::Add) = (&current, assign.op) {
             // In place: other names of the list see it.
             match value.items() {
-                Some(items) if !items.iter().any(|item| value_reaches(item, &current)) => list.held.borrow_mut().extend(items),
-                _ => list.lose(&value.unknown().unwrap_or_else(|| frame.unknown(assign, "what is added here"))),
+                Some(items) if !items.iter().any(|item| value_reaches(item, &current)) => {
+                    list.held.borrow_mut().extend(items);
+                }
+                _ => list.lose(
+                    &value
+                        .unknown()
+                        .unwrap_or_else(|| frame.unknown(assign, "what is added here")),
+                ),
             }
             return;
         }
@@ -245,7 +297,9 @@ impl Reader<'_> {
     fn branch(&mut self, branch: &StmtIf, frame: &Frame) -> Flow {
         let tested = [(Some(&*branch.test), &branch.body)];
         let further = branch.elif_else_clauses.iter();
-        let clauses = tested.into_iter().chain(further.map(|ElifElseClause { test, body, .. }| (test.as_ref(), body)));
+        let clauses = tested
+            .into_iter()
+            .chain(further.map(|ElifElseClause { test, body, .. }| (test.as_ref(), body)));
         let clauses: Vec<_> = clauses.collect();
         for (index, (test, body)) in clauses.iter().enumerate() {
             let Some(test) = test else {
@@ -256,13 +310,19 @@ impl Reader<'_> {
                 Some(true) => return self.run(body, frame),
                 Some(false) => {}
                 None => {
-                    let why = value.unknown().unwrap_or_else(|| frame.unknown(*test, "whether this is true"));
+                    let why = value
+                        .unknown()
+                        .unwrap_or_else(|| frame.unknown(*test, "whether this is true"));
                     let rest = &clauses[index..];
                     for (_, body) in rest {
                         self.forget(body, frame, &why);
                     }
                     let statements = rest.iter().flat_map(|(_, body)| body.iter());
-                    return if leaves(statements) { Flow::Lost(why) } else { Flow::Next };
+                    return if leaves(statements) {
+                        Flow::Lost(why)
+                    } else {
+                        Flow::Next
+                    };
                 }
             }
         }
@@ -271,18 +331,29 @@ impl Reader<'_> {
 
     fn each(&mut self, each: &StmtFor, frame: &Frame) -> Flow {
         let value = self.eval(&each.iter, frame);
-        let items = value.items().filter(|items| items.len() <= ROUNDS && !each.is_async);
+        let items = value
+            .items()
+            .filter(|items| items.len() <= ROUNDS && !each.is_async);
         let Some(items) = items else {
-            let why = value.unknown().unwrap_or_else(|| frame.unknown(&*each.iter, "what this loop goes through"));
+            let why = value
+                .unknown()
+                .unwrap_or_else(|| frame.unknown(&*each.iter, "what this loop goes through"));
             self.assign(&each.target, Value::Unknown(Rc::clone(&why)), frame);
             self.forget(&each.body, frame, &why);
             self.forget(&each.orelse, frame, &why);
             let returns = returns(each.body.iter().chain(&*each.orelse));
             return if returns { Flow::Lost(why) } else { Flow::Next };
         };
+        let length = value.length();
         for item in items {
             self.assign(&each.target, item, frame);
-            match self.run(&each.body, frame) {
+            let flow = match self.run(&each.body, frame) {
+                Flow::Next | Flow::Continue if value.length() != length => {
+                    Flow::Lost(frame.unknown(&*each.iter, CHANGING))
+                }
+                flow => flow,
+            };
+            match flow {
                 Flow::Next | Flow::Continue => {}
                 Flow::Break => return Flow::Next,
                 Flow::Lost(why) => {
@@ -302,7 +373,9 @@ impl Reader<'_> {
         if value.truth() == Some(false) {
             return self.run(&during.orelse, frame);
         }
-        let why = value.unknown().unwrap_or_else(|| frame.unknown(&*during.test, "how often this loop goes round"));
+        let why = value
+            .unknown()
+            .unwrap_or_else(|| frame.unknown(&*during.test, "how often this loop goes round"));
         self.forget(&during.body, frame, &why);
         self.forget(&during.orelse, frame, &why);
         if returns(during.body.iter().chain(&*during.orelse)) {
@@ -341,8 +414,15 @@ impl Reader<'_> {
     /// `try`: where something in its body is not known, nobody knows where the body ends. Names that only the body binds
     /// are what it makes of them, since without it they would not be there; others are not known.
     fn attempt(&mut self, attempt: &StmtTry, frame: &Frame) -> Flow {
-        let handlers = || attempt.handlers.iter().map(|ExceptHandler::ExceptHandler(handler)| handler);
-        let raises = |handler: &ruff_python_ast::ExceptHandlerExceptHandler| matches!(handler.body.last(), Some(Stmt::Raise(_)));
+        let handlers = || {
+            attempt
+                .handlers
+                .iter()
+                .map(|ExceptHandler::ExceptHandler(handler)| handler)
+        };
+        let raises = |handler: &ruff_python_ast::ExceptHandlerExceptHandler| {
+            matches!(handler.body.last(), Some(Stmt::Raise(_)))
+        };
         let trial = self.begin(&attempt.body, frame);
         let flow = self.run(&attempt.body, frame);
         // Handlers that all raise say that there is nothing to go on with: the body is gone through to its end, or
@@ -359,18 +439,30 @@ impl Reader<'_> {
             };
         }
         let why = Rc::clone(&trial.why);
-        let handled: Vec<_> = handlers().flat_map(|handler| Self::bound_by(&handler.body).names).collect();
+        let handled: Vec<_> = handlers()
+            .flat_map(|handler| Self::bound_by(&handler.body).names)
+            .collect();
         self.end(&trial, &handled, frame);
         for handler in handlers() {
             self.forget(&handler.body, frame, &why);
         }
         self.forget(&attempt.orelse, frame, &why);
-        if let flow @ (Flow::Raise(_) | Flow::Lost(_) | Flow::Return(_)) = self.run(&attempt.finalbody, frame) {
+        if let flow @ (Flow::Raise(_) | Flow::Lost(_) | Flow::Return(_)) =
+            self.run(&attempt.finalbody, frame)
+        {
             return flow;
         }
-        let all = attempt.body.iter().chain(&*attempt.orelse).chain(handlers().flat_map(|handler| &*handler.body));
+        let all = attempt
+            .body
+            .iter()
+            .chain(&*attempt.orelse)
+            .chain(handlers().flat_map(|handler| &*handler.body));
         // What is raised is either caught, or ends the module.
-        if !matches!(flow, Flow::Lost(_)) && !jumps(all) { Flow::Next } else { Flow::Lost(why) }
+        if !matches!(flow, Flow::Lost(_)) && !jumps(all) {
+            Flow::Next
+        } else {
+            Flow::Lost(why)
+        }
     }
 
     /// Remembers what there was before statements that an exception may end.
@@ -382,7 +474,9 @@ impl Reader<'_> {
         let bound = Self::bound_by(body).names.into_iter();
         Trial {
             body,
-            before: bound.filter_map(|name| Some((name.clone(), self.lookup(&name, frame)?))).collect(),
+            before: bound
+                .filter_map(|name| Some((name.clone(), self.lookup(&name, frame)?)))
+                .collect(),
             reached: self.reached(body, frame),
             declared: self.declared.len(),
             unknowns,
@@ -437,6 +531,34 @@ impl Reader<'_> {
         }
     }
 
+    /// An expression that may or may not be evaluated.
+    pub(super) fn forget_expression(&mut self, expression: &Expr, frame: &Frame, doubt: &Value) {
+        let Value::Unknown(why) = doubt else {
+            return;
+        };
+        let mut changed = Changed::default();
+        changed.visit_expr(expression);
+        if changed.expressions.is_empty() && changed.called.is_empty() {
+            return;
+        }
+        let reached = self.named_in(expression, frame);
+        for value in &reached {
+            self.forget_called(value, why);
+            value.lose(why);
+        }
+        let mut bound = Bound::default();
+        bound.visit_expr(expression);
+        for name in bound.names {
+            self.bind(&name, Value::Unknown(why.about(reached.clone())), frame);
+        }
+        let mut declarations = Declarations::default();
+        declarations.visit_expr(expression);
+        let mut called = declarations.0.into_iter();
+        if called.any(|called| self.value_declares(&self.glance(called, frame), CALLS)) {
+            self.doubts.push(Rc::clone(why));
+        }
+    }
+
     /// What statements may change beside the names they bind.
     fn forget_changes(&mut self, statements: &[Stmt], frame: &Frame, why: &Rc<Unknown>) {
         let mut changed = Changed::default();
@@ -446,7 +568,9 @@ impl Reader<'_> {
         for expression in changed.expressions {
             match expression {
                 // A name that these statements bind may be anything they can reach.
-                Expr::Name(name) if !bound.contains(name.id.as_str()) => self.glance(expression, frame).lose(why),
+                Expr::Name(name) if !bound.contains(name.id.as_str()) => {
+                    self.glance(expression, frame).lose(why);
+                }
                 _ if expression.is_literal_expr() => {}
                 _ => all = true,
             }
@@ -456,7 +580,9 @@ impl Reader<'_> {
             self.forget_called(&value, why);
         }
         if all {
-            self.reached(statements, frame).iter().for_each(|value| value.lose(why));
+            self.reached(statements, frame)
+                .iter()
+                .for_each(|value| value.lose(why));
         }
     }
 
@@ -474,11 +600,23 @@ impl Reader<'_> {
         match expression {
             Expr::Name(name) => self.lookup(&name.id, frame).unwrap_or(Value::None),
             Expr::Attribute(attribute) => match self.glance(&attribute.value, frame) {
-                Value::Module(module) => module.names.borrow().get(attribute.attr.as_str()).cloned().unwrap_or(Value::None),
-                Value::Class(names) => names.borrow().get(attribute.attr.as_str()).cloned().unwrap_or(Value::None),
+                Value::Module(module) => module
+                    .names
+                    .borrow()
+                    .get(attribute.attr.as_str())
+                    .cloned()
+                    .unwrap_or(Value::None),
+                Value::Class(names) => names
+                    .borrow()
+                    .get(attribute.attr.as_str())
+                    .cloned()
+                    .unwrap_or(Value::None),
                 Value::Image(image) => {
                     let fields = image.fields.held.borrow();
-                    fields.get(attribute.attr.as_str()).cloned().unwrap_or(Value::None)
+                    fields
+                        .get(attribute.attr.as_str())
+                        .cloned()
+                        .unwrap_or(Value::None)
                 }
                 Value::Library(library) => Value::library(format!("{library}.{}", attribute.attr)),
                 _ => Value::None,
@@ -495,7 +633,10 @@ impl Reader<'_> {
     fn declares_within(&self, statements: &[Stmt], frame: &Frame, left: u32) -> bool {
         let mut called = Declarations::default();
         visitor::walk_body(&mut called, statements);
-        called.0.into_iter().any(|called| self.value_declares(&self.glance(called, frame), left))
+        called
+            .0
+            .into_iter()
+            .any(|called| self.value_declares(&self.glance(called, frame), left))
     }
 
     fn value_declares(&self, value: &Value, left: u32) -> bool {
@@ -504,7 +645,9 @@ impl Reader<'_> {
             Value::Decorator(_) | Value::Holder(_) => true,
             Value::Partial(partial) => {
                 let given = partial.1.values();
-                std::iter::once(&partial.0).chain(given).any(|value| self.value_declares(value, left))
+                std::iter::once(&partial.0)
+                    .chain(given)
+                    .any(|value| self.value_declares(value, left))
             }
             Value::Function(function) if left > 0 => match &function.body {
                 Body::Statements(body) | Body::Later(body) => {
@@ -514,7 +657,10 @@ impl Reader<'_> {
                     let mut called = Declarations::default();
                     called.visit_expr(body);
                     let frame = self.frame_of(function, Rc::default());
-                    called.0.into_iter().any(|called| self.value_declares(&self.glance(called, &frame), left - 1))
+                    called
+                        .0
+                        .into_iter()
+                        .any(|called| self.value_declares(&self.glance(called, &frame), left - 1))
                 }
             },
             _ => false,
@@ -522,9 +668,16 @@ impl Reader<'_> {
     }
 
     fn function(&mut self, function: &StmtFunctionDef, frame: &Frame) {
-        let decorators: Vec<_> = function.decorator_list.iter().map(|decorator| {
-            (self.eval(&decorator.expression, frame), &decorator.expression)
-        }).collect();
+        let decorators: Vec<_> = function
+            .decorator_list
+            .iter()
+            .map(|decorator| {
+                (
+                    self.eval(&decorator.expression, frame),
+                    &decorator.expression,
+                )
+            })
+            .collect();
         let mut later = Yields::default();
         visitor::walk_body(&mut later, &function.body);
         let body = if function.is_async || later.0 {
@@ -578,7 +731,10 @@ impl Reader<'_> {
         inside.in_class = true;
         self.run(&class.body, &inside);
         let plain = class.decorator_list.is_empty()
-            && class.arguments.as_ref().is_none_or(|arguments| arguments.args.is_empty() && arguments.keywords.is_empty());
+            && class
+                .arguments
+                .as_ref()
+                .is_none_or(|arguments| arguments.args.is_empty() && arguments.keywords.is_empty());
         let value = if plain {
             Value::Class(names)
         } else {
@@ -619,31 +775,52 @@ pub(super) fn value_reaches(value: &Value, target: &Value) -> bool {
         (Value::Dict(a), Value::Dict(b)) if Rc::ptr_eq(a, b) => true,
         (Value::Image(a), Value::Image(b)) if Rc::ptr_eq(a, b) => true,
         (Value::List(list), _) => within(&list.held.borrow()),
-        (Value::Dict(dict), _) => dict.held.borrow().iter().any(|(_, value)| value_reaches(value, target)),
+        (Value::Dict(dict), _) => dict
+            .held
+            .borrow()
+            .iter()
+            .any(|(_, value)| value_reaches(value, target)),
         (Value::Tuple(items), _) => within(items),
         (Value::Holder(items), _) => within(items),
-        (Value::Image(image), _) => image.fields.held.borrow().values().any(|value| value_reaches(value, target)),
+        (Value::Image(image), _) => image
+            .fields
+            .held
+            .borrow()
+            .values()
+            .any(|value| value_reaches(value, target)),
         _ => false,
     }
 }
 
 /// Whether statements may go elsewhere than to what follows.
 fn leaves<'a>(statements: impl Iterator<Item = &'a Stmt>) -> bool {
-    let mut out = WaysOut { loops: true, raises: true, found: false };
+    let mut out = WaysOut {
+        loops: true,
+        raises: true,
+        found: false,
+    };
     statements.for_each(|statement| out.visit_stmt(statement));
     out.found
 }
 
 /// Whether statements may end the function around them.
 fn returns<'a>(statements: impl Iterator<Item = &'a Stmt>) -> bool {
-    let mut out = WaysOut { loops: false, raises: true, found: false };
+    let mut out = WaysOut {
+        loops: false,
+        raises: true,
+        found: false,
+    };
     statements.for_each(|statement| out.visit_stmt(statement));
     out.found
 }
 
 /// Whether statements may go elsewhere by themselves, exceptions apart.
 fn jumps<'a>(statements: impl Iterator<Item = &'a Stmt>) -> bool {
-    let mut out = WaysOut { loops: true, raises: false, found: false };
+    let mut out = WaysOut {
+        loops: true,
+        raises: false,
+        found: false,
+    };
     statements.for_each(|statement| out.visit_stmt(statement));
     out.found
 }
@@ -702,7 +879,10 @@ impl<'a> Visitor<'a> for Bound {
                 }
             }
             Stmt::ImportFrom(import) => {
-                import.names.iter().for_each(|alias| add(alias.asname.as_ref().unwrap_or(&alias.name)));
+                import
+                    .names
+                    .iter()
+                    .for_each(|alias| add(alias.asname.as_ref().unwrap_or(&alias.name)));
             }
             Stmt::Try(attempt) => {
                 for ExceptHandler::ExceptHandler(handler) in &attempt.handlers {
@@ -716,8 +896,14 @@ impl<'a> Visitor<'a> for Bound {
 
     fn visit_expr(&mut self, expression: &'a Expr) {
         match expression {
-            Expr::Name(name) if name.ctx.is_store() || name.ctx.is_del() => drop(self.names.insert(name.id.as_str().to_owned())),
-            Expr::Lambda(_) | Expr::ListComp(_) | Expr::SetComp(_) | Expr::DictComp(_) | Expr::Generator(_) => {}
+            Expr::Name(name) if name.ctx.is_store() || name.ctx.is_del() => {
+                self.names.insert(name.id.as_str().to_owned());
+            }
+            Expr::Lambda(_)
+            | Expr::ListComp(_)
+            | Expr::SetComp(_)
+            | Expr::DictComp(_)
+            | Expr::Generator(_) => {}
             Expr::Named(named) => {
                 self.target(&named.target);
                 visitor::walk_expr(self, expression);
@@ -761,7 +947,8 @@ impl<'a> Visitor<'a> for Changed<'a> {
                     self.expressions.push(&attribute.value);
                 }
                 self.expressions.extend(&call.arguments.args);
-                self.expressions.extend(call.arguments.keywords.iter().map(|keyword| &keyword.value));
+                self.expressions
+                    .extend(call.arguments.keywords.iter().map(|keyword| &keyword.value));
             }
             _ => {}
         }
@@ -776,7 +963,12 @@ struct Declarations<'a>(Vec<&'a Expr>);
 impl<'a> Visitor<'a> for Declarations<'a> {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
         if let Stmt::FunctionDef(function) = statement {
-            self.0.extend(function.decorator_list.iter().map(|decorator| &decorator.expression));
+            self.0.extend(
+                function
+                    .decorator_list
+                    .iter()
+                    .map(|decorator| &decorator.expression),
+            );
         }
         visitor::walk_stmt(self, statement);
     }
@@ -785,7 +977,8 @@ impl<'a> Visitor<'a> for Declarations<'a> {
         if let Expr::Call(call) = expression {
             self.0.push(&call.func);
             self.0.extend(&call.arguments.args);
-            self.0.extend(call.arguments.keywords.iter().map(|keyword| &keyword.value));
+            self.0
+                .extend(call.arguments.keywords.iter().map(|keyword| &keyword.value));
         }
         visitor::walk_expr(self, expression);
     }

@@ -265,7 +265,13 @@ impl Value {
             (Self::List(a), Self::List(b)) => all(&a.held.borrow(), &b.held.borrow())?,
             // Values of different simple kinds differ, but for numbers.
             (
-                Self::None | Self::Bool(_) | Self::Int(_) | Self::Str(_) | Self::Tuple(_) | Self::List(_) | Self::Path(_),
+                Self::None
+                | Self::Bool(_)
+                | Self::Int(_)
+                | Self::Str(_)
+                | Self::Tuple(_)
+                | Self::List(_)
+                | Self::Path(_),
                 Self::None | Self::Str(_) | Self::Tuple(_) | Self::List(_) | Self::Path(_),
             )
             | (
@@ -284,8 +290,23 @@ impl Value {
         match self {
             Self::Tuple(items) => Some(items.to_vec()),
             Self::List(list) => Some(list.held.borrow().clone()),
-            Self::Dict(dict) => Some(dict.held.borrow().iter().map(|(key, _)| key.clone()).collect()),
+            Self::Dict(dict) => Some(
+                dict.held
+                    .borrow()
+                    .iter()
+                    .map(|(key, _)| key.clone())
+                    .collect(),
+            ),
             Self::Str(text) => Some(text.chars().map(|c| Self::text(c.to_string())).collect()),
+            _ => None,
+        }
+    }
+
+    /// How many items a list or a dictionary has.
+    pub(super) fn length(&self) -> Option<usize> {
+        match self {
+            Self::List(list) => Some(list.held.borrow().len()),
+            Self::Dict(dict) => Some(dict.held.borrow().len()),
             _ => None,
         }
     }
@@ -355,9 +376,17 @@ impl Value {
         match self {
             Self::Image(image) => into.push(Rc::clone(image)),
             Self::Holder(held) => held.iter().for_each(|value| value.images(into)),
-            Self::List(list) => list.held.borrow().iter().for_each(|value| value.images(into)),
+            Self::List(list) => list
+                .held
+                .borrow()
+                .iter()
+                .for_each(|value| value.images(into)),
             Self::Tuple(items) => items.iter().for_each(|value| value.images(into)),
-            Self::Dict(dict) => dict.held.borrow().iter().for_each(|(_, value)| value.images(into)),
+            Self::Dict(dict) => dict
+                .held
+                .borrow()
+                .iter()
+                .for_each(|(_, value)| value.images(into)),
             _ => {}
         }
     }

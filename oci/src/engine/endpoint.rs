@@ -23,7 +23,7 @@ const SOCKET: &str = "/var/run/docker.sock";
 /// Where Podman listens for everybody.
 const PODMAN: &str = "/run/podman/podman.sock";
 /// How long an engine may take to answer anything but a transfer.
-const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+const PATIENCE: Duration = Duration::from_hours(24);
 
 /// Bytes to and from an engine.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}

@@ -15,7 +15,7 @@ use super::{Registry, RegistryError};
 use crate::credentials::{Credential, Secret};
 
 /// How long a token lasts whose server does not say, by the specification.
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 /// A token this close to its end is not used any more.
 const MARGIN: Duration = Duration::from_secs(10);
 

@@ -18,7 +18,7 @@ use crate::proxy::{Fault, Proxy, Rule};
 use crate::server::{AUTH, Server};
 
 /// Longer than any case takes by far, and shorter than anybody would call a hang.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {

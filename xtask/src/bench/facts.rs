@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 /// From how many waiting processes on, on average, a machine is too busy to measure on.
 const BUSY: f64 = 0.5;
 /// How long a machine may take to calm down.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// The date, the machine, the command and the versions of programs. A machine that is busy is told of: its figures
 /// are too slow, and not for all alike.

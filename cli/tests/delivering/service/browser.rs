@@ -109,7 +109,7 @@ impl Browser {
 
     /// Waits until an expression is true.
     pub(super) fn until(&self, expression: &str) {
-        let deadline = Instant::now() + Duration::from_secs(180);
+        let deadline = Instant::now() + Duration::from_mins(3);
         while self.value(expression) != true {
             let page = self.value("document.body.innerText");
             assert!(Instant::now() < deadline, "{expression}: {page}");

@@ -41,7 +41,7 @@ impl Store {
             _process: Running(process),
             address,
         };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !store.ask(&["--request", "PUT"], BUCKET).0 {
             assert!(Instant::now() < deadline, "the store does not answer");
             std::thread::sleep(Duration::from_millis(100));

@@ -232,7 +232,7 @@ impl Service {
 
     /// Waits until the newest build is in a state.
     pub(super) fn until(&self, state: &str) {
-        let deadline = Instant::now() + Duration::from_secs(180);
+        let deadline = Instant::now() + Duration::from_mins(3);
         while self
             .builds()
             .first()

@@ -51,7 +51,7 @@ impl Docker {
             host,
             network: at("exec").join("netns/default"),
         };
-        super::until(Duration::from_secs(60), "dockerd", || {
+        super::until(Duration::from_mins(1), "dockerd", || {
             engine.docker("version").succeeds()
         })?;
         Ok(engine)
