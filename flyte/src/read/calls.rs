@@ -6,7 +6,7 @@ use std::rc::Rc;
 use indexmap::IndexMap;
 use ruff_text_size::Ranged;
 
-use super::expressions::insert;
+use super::expressions::{LARGE, insert};
 use super::library;
 use super::statements::{Flow, value_reaches};
 use super::value::{
@@ -38,7 +38,7 @@ impl Reader<'_> {
         frame: &Frame,
     ) -> Value {
         match called {
-            Value::Function(function) => self.call_function(function, arguments, at, frame),
+            Value::Function(function) => self.call_function(function, &arguments, at, frame),
             Value::Partial(partial) => {
                 let (called, first) = &**partial;
                 let mut all = first.clone();
@@ -47,7 +47,7 @@ impl Reader<'_> {
                 all.open = all.open.or(arguments.open);
                 self.call(called, all, at, frame)
             }
-            Value::Method(method) => self.method(&method.0, &method.1, arguments, at, frame),
+            Value::Method(method) => self.method(&method.0, &method.1, &arguments, at, frame),
             Value::Decorator(_) => self.decorate(called, arguments, "", at, frame),
             Value::Library(name) => self.call_library(name, arguments, at, frame),
             // Tasks called in the module do nothing to images.
@@ -175,7 +175,7 @@ impl Reader<'_> {
         frame: &Frame,
     ) -> Value {
         match last {
-            "ImageSpec" => self.image(arguments, at, frame),
+            "ImageSpec" => Self::image(arguments, at, frame),
             "from_env" if name.ends_with("ImageSpec.from_env") => {
                 self.image_from_env(arguments, at, frame)
             }
@@ -271,17 +271,7 @@ impl Reader<'_> {
         if arguments.open.is_some() {
             return None;
         }
-        let path = |value: Option<&Value>| match value {
-            Some(Value::Str(text) | Value::Path(text)) => Some(Rc::clone(text)),
-            _ => None,
-        };
-        let texts = || {
-            arguments
-                .positional
-                .iter()
-                .map(|value| path(Some(value)))
-                .collect::<Option<Vec<_>>>()
-        };
+        let path = |value: Option<&Value>| value.and_then(path_of);
         Some(match name {
             "os.getenv" | "os.environ.get" => {
                 let name = path(first.or_else(|| arguments.named.get("key")))?;
@@ -301,8 +291,31 @@ impl Reader<'_> {
                     value
                 }
             }
+            "functools.partial" => {
+                let mut rest = arguments.clone();
+                if rest.positional.is_empty() {
+                    return None;
+                }
+                let called = rest.positional.remove(0);
+                Value::Partial(Rc::new((called, rest)))
+            }
+            "copy.copy" | "copy.deepcopy" => deep_copy(first?),
+            "typing.cast" => second?.clone(),
+            _ => match name.strip_prefix("builtins.") {
+                Some(name) => return self.builtin(name, arguments, at, frame),
+                None => return self.path_call(name, arguments),
+            },
+        })
+    }
+
+    /// Calls that make paths of paths.
+    fn path_call(&self, name: &str, arguments: &Arguments) -> Option<Value> {
+        let texts = arguments.positional.iter().map(path_of);
+        let texts = texts.collect::<Option<Vec<_>>>()?;
+        let first = texts.first().cloned();
+        Some(match name {
             "pathlib.Path" | "pathlib.PurePath" | "pathlib.PosixPath" => {
-                let joined = texts()?
+                let joined = texts
                     .iter()
                     .fold(String::new(), |path, more| library::join(&path, more));
                 let joined = if joined.is_empty() {
@@ -316,27 +329,26 @@ impl Reader<'_> {
             "pathlib.Path.cwd" => Value::Path(self.around.folder.to_string_lossy().as_ref().into()),
             "os.path.join" => {
                 // As it joins, nothing is cleaned.
-                let joined =
-                    texts()?
-                        .iter()
-                        .fold(String::new(), |path, more| match path.as_str() {
-                            _ if more.starts_with('/') => more.to_string(),
-                            "" => more.to_string(),
-                            path if path.ends_with('/') => format!("{path}{more}"),
-                            path => format!("{path}/{more}"),
-                        });
+                let joined = texts
+                    .iter()
+                    .fold(String::new(), |path, more| match path.as_str() {
+                        _ if more.starts_with('/') => more.to_string(),
+                        "" => more.to_string(),
+                        path if path.ends_with('/') => format!("{path}{more}"),
+                        path => format!("{path}/{more}"),
+                    });
                 Value::text(joined)
             }
             "os.path.dirname" => {
-                let path = path(first)?;
+                let path = first?;
                 let end = path.rfind('/').map_or(0, |at| at + 1);
                 let head = &path[..end];
                 let trimmed = head.trim_end_matches('/');
                 Value::text(if trimmed.is_empty() { head } else { trimmed })
             }
-            "os.path.basename" => Value::text(path(first)?.rsplit('/').next().unwrap_or_default()),
+            "os.path.basename" => Value::text(first?.rsplit('/').next().unwrap_or_default()),
             "os.path.abspath" | "os.path.normpath" => {
-                let path = path(first)?;
+                let path = first?;
                 let whole = if name.ends_with("abspath") {
                     self.around.folder.join(&*path)
                 } else {
@@ -345,29 +357,19 @@ impl Reader<'_> {
                 Value::text(library::normal(&whole))
             }
             "os.path.realpath" => {
-                let path = self.around.folder.join(&*path(first)?);
+                let path = self.around.folder.join(&*first?);
                 Value::text(path.canonicalize().ok()?.to_string_lossy())
             }
-            "os.fspath" => Value::Str(path(first)?),
+            "os.fspath" => Value::Str(first?),
             "os.path.exists" | "os.path.isfile" | "os.path.isdir" => {
-                let path = self.around.folder.join(&*path(first)?);
+                let path = self.around.folder.join(&*first?);
                 Value::Bool(match name {
                     "os.path.exists" => path.exists(),
                     "os.path.isfile" => path.is_file(),
                     _ => path.is_dir(),
                 })
             }
-            "functools.partial" => {
-                let mut rest = arguments.clone();
-                if rest.positional.is_empty() {
-                    return None;
-                }
-                let called = rest.positional.remove(0);
-                Value::Partial(Rc::new((called, rest)))
-            }
-            "copy.copy" | "copy.deepcopy" => deep_copy(first?),
-            "typing.cast" => second?.clone(),
-            _ => return self.builtin(name.strip_prefix("builtins.")?, arguments, at, frame),
+            _ => return None,
         })
     }
 
@@ -498,7 +500,7 @@ impl Reader<'_> {
     fn call_function(
         &mut self,
         function: &Rc<Function>,
-        arguments: Arguments,
+        arguments: &Arguments,
         at: &impl Ranged,
         frame: &Frame,
     ) -> Value {
@@ -507,8 +509,8 @@ impl Reader<'_> {
         }
         let locals: Names = Rc::default();
         let inside = self.frame_of(function, Rc::clone(&locals));
-        if let Err(why) = bind(function, &arguments, &locals, at, frame) {
-            return self.unfollowed(function, &arguments, why);
+        if let Err(why) = bind(function, arguments, &locals, at, frame) {
+            return self.unfollowed(function, arguments, &why);
         }
         self.depth += 1;
         let flow = match &function.body {
@@ -524,9 +526,9 @@ impl Reader<'_> {
             Flow::Next | Flow::Break | Flow::Continue => Value::None,
             Flow::Raise(spot) => {
                 let why = Unknown::new(spot, "this raises an exception");
-                self.unfollowed(function, &arguments, why)
+                self.unfollowed(function, arguments, &why)
             }
-            Flow::Lost(why) => self.unfollowed(function, &arguments, why),
+            Flow::Lost(why) => self.unfollowed(function, arguments, &why),
         }
     }
 
@@ -536,11 +538,11 @@ impl Reader<'_> {
         &mut self,
         function: &Rc<Function>,
         arguments: &Arguments,
-        why: Rc<Unknown>,
+        why: &Rc<Unknown>,
     ) -> Value {
-        arguments.values().for_each(|value| value.lose(&why));
+        arguments.values().for_each(|value| value.lose(why));
         let called = Value::Function(Rc::clone(function));
-        self.forget_called(&called, &why);
+        self.forget_called(&called, why);
         let why = why.about(vec![called]);
         if let Body::Statements(body) | Body::Later(body) = &function.body {
             let frame = self.frame_of(function, Rc::default());
@@ -554,7 +556,7 @@ impl Reader<'_> {
         Value::Unknown(why)
     }
 
-    fn image(&mut self, arguments: Arguments, at: &impl Ranged, frame: &Frame) -> Value {
+    fn image(arguments: Arguments, at: &impl Ranged, frame: &Frame) -> Value {
         let mut fields: IndexMap<String, Value> = IndexMap::new();
         let positional = library::FIELDS.iter().zip(arguments.positional);
         for (name, value) in positional {
@@ -567,8 +569,7 @@ impl Reader<'_> {
             fields.insert(name, value);
         }
         let image = Image {
-            fields: *Rc::try_unwrap(Shared::new(fields))
-                .map_or_else(|_| Box::new(empty()), Box::new),
+            fields: Shared::of(fields),
             spot: frame.spot(at),
         };
         if let Some(why) = &arguments.open {
@@ -637,14 +638,14 @@ impl Reader<'_> {
         arguments
             .named
             .insert("python_version".to_owned(), Value::text(version));
-        self.image(arguments, at, frame)
+        Self::image(arguments, at, frame)
     }
 
     pub(super) fn method(
         &mut self,
         owner: &Value,
         name: &str,
-        arguments: Arguments,
+        arguments: &Arguments,
         at: &impl Ranged,
         frame: &Frame,
     ) -> Value {
@@ -654,18 +655,18 @@ impl Reader<'_> {
             }
             owner.lose(&why);
             self.forget_called(owner, &why);
-            self.hand_over(&arguments, &why);
+            self.hand_over(arguments, &why);
             return Value::Unknown(why);
         }
         let known = if arguments.open.is_some() {
             None
         } else {
             match owner {
-                Value::Str(text) => text_method(text, name, &arguments),
-                Value::Path(path) => self.path_method(path, name, &arguments),
-                Value::List(list) => list_method(owner, &list.held, name, &arguments),
-                Value::Dict(dict) => dict_method(owner, &dict.held, name, &arguments),
-                Value::Image(image) => image_method(image, name, &arguments),
+                Value::Str(text) => text_method(text, name, arguments),
+                Value::Path(path) => self.path_method(path, name, arguments),
+                Value::List(list) => list_method(owner, &list.held, name, arguments),
+                Value::Dict(dict) => dict_method(owner, &dict.held, name, arguments),
+                Value::Image(image) => image_method(image, name, arguments),
                 _ => None,
             }
         };
@@ -673,7 +674,7 @@ impl Reader<'_> {
             let why = arguments.values().find_map(Value::unknown);
             let why = why.unwrap_or_else(|| frame.unknown(at, format!("what `{name}` does here")));
             owner.lose(&why);
-            self.hand_over(&arguments, &why);
+            self.hand_over(arguments, &why);
             Value::Unknown(why)
         })
     }
@@ -719,10 +720,10 @@ impl Reader<'_> {
     }
 }
 
-fn empty() -> Shared<IndexMap<String, Value>> {
-    Shared {
-        held: std::cell::RefCell::default(),
-        lost: std::cell::RefCell::default(),
+fn path_of(value: &Value) -> Option<Rc<str>> {
+    match value {
+        Value::Str(text) | Value::Path(text) => Some(Rc::clone(text)),
+        _ => None,
     }
 }
 
@@ -851,7 +852,7 @@ fn list_method(
         ("append", [value]) if fits(value) => held.borrow_mut().push(value.clone()),
         ("extend", [values]) => {
             let items = values.items()?;
-            if !items.iter().all(fits) {
+            if !items.iter().all(fits) || items.len() + held.borrow().len() > LARGE {
                 return None;
             }
             held.borrow_mut().extend(items);
@@ -946,10 +947,7 @@ fn dict_method(
 fn image_method(image: &Rc<Image>, name: &str, arguments: &Arguments) -> Option<Value> {
     let fields = image.fields.held.borrow().clone();
     let mut made = Image {
-        fields: Shared {
-            held: std::cell::RefCell::new(fields),
-            lost: std::cell::RefCell::default(),
-        },
+        fields: Shared::of(fields),
         spot: image.spot.clone(),
     };
     let field = match name {
@@ -1035,10 +1033,7 @@ fn deep_copy(value: &Value) -> Value {
                 .map(|(name, value)| (name.clone(), deep_copy(value)))
                 .collect();
             Value::Image(Rc::new(Image {
-                fields: Shared {
-                    held: std::cell::RefCell::new(copied),
-                    lost: std::cell::RefCell::default(),
-                },
+                fields: Shared::of(copied),
                 spot: image.spot.clone(),
             }))
         }

@@ -16,7 +16,7 @@ use super::{DEPTH, Frame, Reader, STEPS};
 /// Why nobody knows what a loop over something does that it changes.
 pub(super) const CHANGING: &str = "what a loop does that changes what it goes through";
 /// The longest text or list that is made of others.
-const LARGE: usize = 1 << 20;
+pub(super) const LARGE: usize = 1 << 16;
 
 /// The place of an item, counted from the end where it is negative.
 pub(super) fn index(length: usize, at: i64) -> Option<usize> {
@@ -37,10 +37,11 @@ impl Reader<'_> {
         self.depth += 1;
         let value = self.eval_inner(expression, frame);
         self.depth -= 1;
+        self.steps = self.steps.saturating_add(value.weight());
         if let Value::Unknown(why) = &value {
             self.unknowns.set(self.unknowns.get() + 1);
             // It may be anything that the expression can reach.
-            why.may_be(self.named_in(expression, frame));
+            why.may_be(Self::named_in(expression, frame));
         }
         value
     }
@@ -64,7 +65,7 @@ impl Reader<'_> {
                 Value::Tuple(items.into())
             }),
             Expr::Dict(dict) => self.dictionary(dict, frame),
-            Expr::Name(name) => match self.lookup(&name.id, frame) {
+            Expr::Name(name) => match frame.lookup(&name.id) {
                 Some(value) => value,
                 None => frame.lost(
                     expression,
@@ -87,7 +88,7 @@ impl Reader<'_> {
             Expr::BinOp(binary) => {
                 let left = self.eval(&binary.left, frame);
                 let right = self.eval(&binary.right, frame);
-                self.binary(&left, binary.op, &right, expression, frame)
+                Self::binary(&left, binary.op, &right, expression, frame)
             }
             Expr::UnaryOp(unary) => self.unary(unary, frame),
             Expr::BoolOp(operation) => self.either(operation, frame),
@@ -287,21 +288,6 @@ impl Reader<'_> {
         Value::text(made)
     }
 
-    /// What a name stands for.
-    pub(super) fn lookup(&self, name: &str, frame: &Frame) -> Option<Value> {
-        if !frame.globals.borrow().contains(name) {
-            for locals in frame.locals.iter().rev() {
-                if let Some(value) = locals.borrow().get(name) {
-                    return Some(value.clone());
-                }
-            }
-        }
-        if let Some(value) = frame.module.names.borrow().get(name) {
-            return Some(value.clone());
-        }
-        library::is_builtin(name).then(|| Value::library(format!("builtins.{name}")))
-    }
-
     fn attribute(&mut self, owner: &Value, name: &str, at: &Expr, frame: &Frame) -> Value {
         match owner {
             Value::Unknown(_) => owner.clone(),
@@ -402,7 +388,7 @@ impl Reader<'_> {
             return frame.lost(at, "which part this is");
         };
         let Some(items) = owner.items() else {
-            return frame.doubt(&owner, at, "which part this is");
+            return frame.doubt(owner, at, "which part this is");
         };
         let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
         let clamp = |at: i64| {
@@ -431,7 +417,6 @@ impl Reader<'_> {
     }
 
     pub(super) fn binary(
-        &mut self,
         left: &Value,
         operator: Operator,
         right: &Value,
@@ -640,7 +625,7 @@ impl Reader<'_> {
             let owner = self.eval(&attribute.value, frame);
             if let Value::Unknown(_) = owner {
                 let arguments = self.arguments(call, frame);
-                return self.method(&owner, &attribute.attr, arguments, call, frame);
+                return self.method(&owner, &attribute.attr, &arguments, call, frame);
             }
             let called = self.attribute(&owner, &attribute.attr, &call.func, frame);
             return self.call_with(&called, call, frame);

@@ -76,162 +76,179 @@ impl Reader<'_> {
     }
 }
 
+/// The declaration of an image. `root` is where flytekit copies sources from, where the declaration does not say.
 fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildError> {
-    if let Some(why) = image.fields.lost.borrow().as_ref() {
-        return Err(why.error());
-    }
-    let mut spec = ImageSpec::default();
-    let mut below = None;
+    let finish = Finish { image };
+    known(&Value::Image(Rc::clone(image)))?;
+    let (mut base_image, mut base, mut mode) = (None, None, None);
     let mut json = Map::new();
-    let fields = image.fields.held.borrow();
-    let wrong = |field: &str, expected: &str| {
-        let error = image.spot.error(
-            "malformed declaration",
-            &format!("`{field}` must be {expected}"),
-        );
-        error.field(field.to_owned())
-    };
-    for (name, value) in &*fields {
-        if let Some(why) = value.unknown() {
-            return Err(why.error());
-        }
-        let field = name.as_str();
-        match (field, value) {
+    for (field, value) in &*image.fields.held.borrow() {
+        known(value)?;
+        match (field.as_str(), value) {
             (_, Value::None) => {}
-            ("base_image", Value::Image(base)) => {
-                let base = finished(base, None)?;
-                spec.base_image = Some(BaseImage::Spec(Box::new(base.spec.clone())));
-                below = Some(Box::new(base));
+            ("base_image", Value::Image(below)) => {
+                let below = finished(below, None)?;
+                base_image = Some(BaseImage::Spec(Box::new(below.spec.clone())));
+                base = Some(Box::new(below));
             }
             ("base_image", Value::Str(reference)) => {
-                spec.base_image = Some(BaseImage::Reference(reference.to_string()));
+                base_image = Some(BaseImage::Reference(reference.to_string()));
             }
             ("base_image", _) => {
-                return Err(wrong(field, "the reference of an image or an `ImageSpec`"));
+                return Err(finish.wrong(field, "the reference of an image or an `ImageSpec`"));
             }
-            ("source_copy_mode", Value::Library(mode)) if mode.contains("CopyFileDetection.") => {
-                spec.source_copy_mode = match mode.rsplit('.').next() {
-                    Some("ALL") => Some(SourceCopyMode::All),
-                    Some("NO_COPY") => Some(SourceCopyMode::NoCopy),
-                    Some("LOADED_MODULES") => Some(SourceCopyMode::LoadedModules),
-                    _ => return Err(wrong(field, "a `CopyFileDetection`")),
-                };
+            ("source_copy_mode", value) => mode = Some(finish.mode(value)?),
+            (_, value) => {
+                json.insert(field.clone(), finish.field(field, value)?);
             }
-            ("source_copy_mode", _) => return Err(wrong(field, "a `CopyFileDetection`")),
-            (_, Value::Path(_)) if TEXTS.contains(&field) => {
-                return Err(wrong(
-                    field,
-                    "a string, not a `Path`: flytekit's names depend on it",
-                )
-                .hint("`str(…)` around it, or `--via python`"));
-            }
-            ("python_version", Value::Float(_)) => {
-                return Err(wrong(field, "a string")
-                    .hint("put the version in quotes: as a number, `3.10` would be `3.1`"));
-            }
-            (_, Value::Str(text)) if TEXTS.contains(&field) => {
-                drop(json.insert(name.clone(), Json::from(&**text)));
-            }
-            (_, Value::Library(library)) => {
-                let why = format!("what `{library}` is, in `{field}`");
-                return Err(image
-                    .spot
-                    .error("not known without running the code", &why)
-                    .hint("`--via python` runs the code and asks flytekit"));
-            }
-            _ if TEXTS.contains(&field) => return Err(wrong(field, "a string")),
-            (_, Value::List(_)) if LISTS.contains(&field) => {
-                let items = value.items().unwrap_or_default();
-                if let Some(why) = items.iter().find_map(Value::unknown) {
-                    return Err(why.error());
-                }
-                let texts = items.iter().map(|item| match item {
-                    Value::Str(text) => Some(Json::from(&**text)),
-                    _ => None,
-                });
-                let texts: Option<Vec<_>> = texts.collect();
-                let Some(texts) = texts else {
-                    return Err(wrong(field, "a list of strings or None"));
-                };
-                json.insert(name.clone(), texts.into());
-            }
-            _ if LISTS.contains(&field) => return Err(wrong(field, "a list of strings or None")),
-            ("env", Value::Dict(dict)) => {
-                let mut pairs = Map::new();
-                for (key, value) in dict.held.borrow().iter() {
-                    if let Some(why) = value.unknown() {
-                        return Err(why.error());
-                    }
-                    let (Value::Str(key), Value::Str(value)) = (key, value) else {
-                        return Err(
-                            wrong(field, "a dictionary of strings").hint("`str(…)` around numbers")
-                        );
-                    };
-                    pairs.insert(key.to_string(), Json::from(&**value));
-                }
-                json.insert(name.clone(), pairs.into());
-            }
-            ("pip_secret_mounts", Value::List(_)) => {
-                let mut mounts = Vec::new();
-                for mount in value.items().unwrap_or_default() {
-                    if let Some(why) = mount.unknown() {
-                        return Err(why.error());
-                    }
-                    let pair = match &mount {
-                        Value::Tuple(pair) => pair
-                            .iter()
-                            .map(|part| match part {
-                                Value::Str(part) => Some(Json::from(&**part)),
-                                _ => None,
-                            })
-                            .collect::<Option<Vec<_>>>(),
-                        _ => None,
-                    };
-                    match pair.filter(|pair| pair.len() == 2) {
-                        Some(pair) => mounts.push(Json::from(pair)),
-                        None => {
-                            return Err(wrong(field, "a list of tuples of two strings or None"));
-                        }
-                    }
-                }
-                json.insert(name.clone(), mounts.into());
-            }
-            ("builder_options" | "builder_config", Value::Dict(_)) => match to_json(value) {
-                Ok(value) => drop(json.insert(name.clone(), value)),
-                Err(Some(why)) => return Err(why.error()),
-                Err(None) => return Err(wrong(field, "a dictionary of what JSON can hold")),
-            },
-            ("env" | "builder_options" | "builder_config", _) => {
-                return Err(wrong(field, "a dictionary or None"));
-            }
-            _ => return Err(wrong(field, "something else")),
         }
     }
-    drop(fields);
-    let declared: ImageSpec = serde_json::from_value(Json::Object(json)).map_err(|error| {
-        image
-            .spot
-            .error("malformed declaration", &error.to_string())
-    })?;
-    let (base_image, source_copy_mode) = (spec.base_image, spec.source_copy_mode);
-    let mut spec = ImageSpec {
-        base_image,
-        source_copy_mode,
-        ..declared
-    };
-    if spec
-        .source_copy_mode
-        .is_some_and(|mode| mode != SourceCopyMode::NoCopy)
-        && spec.source_root.is_none()
-    {
+    let spec: Result<ImageSpec, _> = serde_json::from_value(Json::Object(json));
+    let mut spec = spec.map_err(|error| finish.malformed(&error.to_string()))?;
+    spec.base_image = base_image;
+    spec.source_copy_mode = mode;
+    if mode.is_some_and(|mode| mode != SourceCopyMode::NoCopy) && spec.source_root.is_none() {
         spec.source_root = root.map(str::to_owned);
     }
     Ok(CodeImage {
         spec,
-        base: below,
+        base,
         named: None,
         loaded: None,
     })
+}
+
+/// Refuses what is not known.
+fn known(value: &Value) -> Result<(), BuildError> {
+    match value.unknown() {
+        Some(why) => Err(why.error()),
+        None => Ok(()),
+    }
+}
+
+/// An image whose fields are looked at.
+struct Finish<'a> {
+    image: &'a Image,
+}
+
+impl Finish<'_> {
+    fn malformed(&self, summary: &str) -> BuildError {
+        self.image.spot.error("malformed declaration", summary)
+    }
+
+    fn wrong(&self, field: &str, expected: &str) -> BuildError {
+        let summary = format!("`{field}` must be {expected}");
+        self.malformed(&summary).field(field)
+    }
+
+    fn mode(&self, value: &Value) -> Result<SourceCopyMode, BuildError> {
+        let mode = match value {
+            Value::Library(name) => name.split_once("CopyFileDetection.").map(|(_, mode)| mode),
+            _ => None,
+        };
+        match mode {
+            Some("ALL") => Ok(SourceCopyMode::All),
+            Some("NO_COPY") => Ok(SourceCopyMode::NoCopy),
+            Some("LOADED_MODULES") => Ok(SourceCopyMode::LoadedModules),
+            _ => Err(self.wrong("source_copy_mode", "a `CopyFileDetection`")),
+        }
+    }
+
+    fn field(&self, field: &str, value: &Value) -> Result<Json, BuildError> {
+        match field {
+            _ if TEXTS.contains(&field) => self.text(field, value),
+            _ if LISTS.contains(&field) => self.texts(field, value),
+            "env" => self.env(value),
+            "pip_secret_mounts" => self.mounts(value),
+            _ => self.table(field, value),
+        }
+    }
+
+    fn text(&self, field: &str, value: &Value) -> Result<Json, BuildError> {
+        match value {
+            Value::Str(text) => Ok(Json::from(&**text)),
+            Value::Path(_) => Err(self
+                .wrong(
+                    field,
+                    "a string, not a `Path`: flytekit's names depend on it",
+                )
+                .hint("`str(…)` around it, or `--via python`")),
+            Value::Float(_) if field == "python_version" => Err(self
+                .wrong(field, "a string")
+                .hint("put the version in quotes: as a number, `3.10` would be `3.1`")),
+            _ => Err(self.wrong(field, "a string")),
+        }
+    }
+
+    fn texts(&self, field: &str, value: &Value) -> Result<Json, BuildError> {
+        let wrong = || self.wrong(field, "a list of strings or None");
+        let Value::List(list) = value else {
+            return Err(wrong());
+        };
+        let mut texts = Vec::new();
+        for item in &*list.held.borrow() {
+            known(item)?;
+            match item {
+                Value::Str(text) => texts.push(Json::from(&**text)),
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(texts.into())
+    }
+
+    fn env(&self, value: &Value) -> Result<Json, BuildError> {
+        let wrong = || self.wrong("env", "a dictionary of strings or None");
+        let Value::Dict(dict) = value else {
+            return Err(wrong());
+        };
+        let mut pairs = Map::new();
+        for (key, value) in &*dict.held.borrow() {
+            known(value)?;
+            match (key, value) {
+                (Value::Str(key), Value::Str(value)) => {
+                    pairs.insert(key.to_string(), Json::from(&**value))
+                }
+                _ => return Err(wrong().hint("`str(…)` around numbers")),
+            };
+        }
+        Ok(pairs.into())
+    }
+
+    fn mounts(&self, value: &Value) -> Result<Json, BuildError> {
+        let wrong = || {
+            self.wrong(
+                "pip_secret_mounts",
+                "a list of tuples of two strings or None",
+            )
+        };
+        let Value::List(list) = value else {
+            return Err(wrong());
+        };
+        let mut mounts = Vec::new();
+        for mount in &*list.held.borrow() {
+            known(mount)?;
+            match mount {
+                Value::Tuple(pair) => match &**pair {
+                    [Value::Str(from), Value::Str(to)] => {
+                        mounts.push(Json::from(vec![&**from, &**to]));
+                    }
+                    _ => return Err(wrong()),
+                },
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(mounts.into())
+    }
+
+    fn table(&self, field: &str, value: &Value) -> Result<Json, BuildError> {
+        if !matches!(value, Value::Dict(_)) {
+            return Err(self.wrong(field, "a dictionary or None"));
+        }
+        to_json(value).map_err(|why| match why {
+            Some(why) => why.error(),
+            None => self.wrong(field, "a dictionary of what JSON can hold"),
+        })
+    }
 }
 
 fn to_json(value: &Value) -> Result<Json, Option<Rc<super::Unknown>>> {

@@ -114,6 +114,36 @@ impl Frame {
         }
     }
 
+    /// The names that assignments go to.
+    fn names(&self) -> Names {
+        match self.locals.last() {
+            Some(locals) => Rc::clone(locals),
+            None => Rc::clone(&self.module.names),
+        }
+    }
+
+    /// Binds a name.
+    fn bind(&self, name: &str, value: Value) {
+        let names = if self.globals.borrow().contains(name) {
+            Rc::clone(&self.module.names)
+        } else {
+            self.names()
+        };
+        names.borrow_mut().insert(name.to_owned(), value);
+    }
+
+    /// What a name stands for.
+    fn lookup(&self, name: &str) -> Option<Value> {
+        let locals = self.locals.iter().rev();
+        let locals = locals.filter(|_| !self.globals.borrow().contains(name));
+        let found = locals
+            .chain([&self.module.names])
+            .find_map(|names| names.borrow().get(name).cloned());
+        let builtin =
+            || library::is_builtin(name).then(|| Value::library(format!("builtins.{name}")));
+        found.or_else(builtin)
+    }
+
     fn unknown(&self, at: &impl Ranged, why: impl Into<String>) -> Rc<Unknown> {
         self.unknowns.set(self.unknowns.get() + 1);
         Unknown::new(self.spot(at), why)

@@ -221,7 +221,7 @@ impl Reader<'_> {
                 None => (first, self.imported(first, frame, statement)),
             };
             self.doubt_library(&value);
-            self.bind(bound, value, frame);
+            frame.bind(bound, value);
         }
     }
 
@@ -246,11 +246,7 @@ impl Reader<'_> {
                 None => {
                     let value = frame.lost(statement, "an import from outside the package");
                     for alias in &statement.names {
-                        self.bind(
-                            alias.asname.as_ref().unwrap_or(&alias.name),
-                            value.clone(),
-                            frame,
-                        );
+                        frame.bind(alias.asname.as_ref().unwrap_or(&alias.name), value.clone());
                     }
                     return;
                 }
@@ -262,16 +258,16 @@ impl Reader<'_> {
         } in &statement.names
         {
             if item.as_str() == "*" {
-                self.import_all(&found, statement, frame);
+                Self::import_all(&found, statement, frame);
                 continue;
             }
             let value = self.member(&found, item, frame, statement);
             self.doubt_library(&value);
-            self.bind(asname.as_ref().unwrap_or(item), value, frame);
+            frame.bind(asname.as_ref().unwrap_or(item), value);
         }
     }
 
-    fn import_all(&mut self, found: &Value, statement: &StmtImportFrom, frame: &Frame) {
+    fn import_all(found: &Value, statement: &StmtImportFrom, frame: &Frame) {
         match found {
             Value::Module(module) => {
                 let all = module.names.borrow().get("__all__").and_then(Value::items);
@@ -284,13 +280,13 @@ impl Reader<'_> {
                         None => !name.starts_with('_'),
                     };
                     if public {
-                        self.bind(&name, value, frame);
+                        frame.bind(&name, value);
                     }
                 }
             }
             Value::Library(library) if super::library::is_flyte(library) => {
                 for name in super::library::STAR {
-                    self.bind(name, Value::library(format!("{library}.{name}")), frame);
+                    frame.bind(name, Value::library(format!("{library}.{name}")));
                 }
             }
             _ => {
@@ -298,7 +294,7 @@ impl Reader<'_> {
                 let lost = frame.lost(statement, "what this import brings is not known");
                 let names: Vec<_> = frame.names().borrow().keys().cloned().collect();
                 for name in names.into_iter().filter(|name| !name.starts_with("__")) {
-                    self.bind(&name, lost.clone(), frame);
+                    frame.bind(&name, lost.clone());
                 }
             }
         }
@@ -374,14 +370,4 @@ fn package_of(module: &Module, level: u32) -> Option<String> {
         parts.pop()?;
     }
     (!parts.is_empty()).then(|| parts.join("."))
-}
-
-impl Frame {
-    /// The names that assignments go to.
-    pub(super) fn names(&self) -> super::Names {
-        match self.locals.last() {
-            Some(locals) => Rc::clone(locals),
-            None => Rc::clone(&self.module.names),
-        }
-    }
 }

@@ -52,18 +52,15 @@ fn read_in(expression: &Expr) -> Vec<String> {
 impl Reader<'_> {
     /// What statements can reach by the names in them, and by the functions these name.
     pub(super) fn reached(&self, statements: &[Stmt], frame: &Frame) -> Vec<Value> {
-        self.reached_from(self.named(read_by(statements), frame))
+        self.reached_from(Self::named(&read_by(statements), frame))
     }
 
-    pub(super) fn named_in(&self, expression: &Expr, frame: &Frame) -> Vec<Value> {
-        self.named(read_in(expression), frame)
+    pub(super) fn named_in(expression: &Expr, frame: &Frame) -> Vec<Value> {
+        Self::named(&read_in(expression), frame)
     }
 
-    fn named(&self, names: Vec<String>, frame: &Frame) -> Vec<Value> {
-        names
-            .iter()
-            .filter_map(|name| self.lookup(name, frame))
-            .collect()
+    fn named(names: &[String], frame: &Frame) -> Vec<Value> {
+        names.iter().filter_map(|name| frame.lookup(name)).collect()
     }
 
     /// What values give access to, themselves included.
@@ -83,7 +80,7 @@ impl Reader<'_> {
                         Body::Statements(body) | Body::Later(body) => read_by(body),
                         Body::Expression(body) => read_in(body),
                     };
-                    open.extend(self.named(inner, &frame));
+                    open.extend(Self::named(&inner, &frame));
                     open.extend(function.defaults.values().cloned());
                 }
                 Value::Class(names) => open.extend(names.borrow().values().cloned()),
@@ -122,12 +119,14 @@ impl Reader<'_> {
             return;
         }
         for function in &functions {
-            self.forget_globals(function, why, &reached);
+            Self::forget_globals(function, why, &reached);
         }
-        reached.iter().for_each(|value| value.lose(why));
+        for value in &reached {
+            value.lose(why);
+        }
     }
 
-    fn forget_globals(&self, function: &Function, why: &Rc<Unknown>, reached: &[Value]) {
+    fn forget_globals(function: &Function, why: &Rc<Unknown>, reached: &[Value]) {
         let (Body::Statements(body) | Body::Later(body)) = &function.body else {
             return;
         };

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use indexmap::IndexMap;
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
-    ElifElseClause, ExceptHandler, Expr, Stmt, StmtAugAssign, StmtClassDef, StmtFor,
+    ElifElseClause, ExceptHandler, Expr, Operator, Stmt, StmtAugAssign, StmtClassDef, StmtFor,
     StmtFunctionDef, StmtIf, StmtTry, StmtWhile, StmtWith,
 };
 use ruff_text_size::Ranged;
@@ -159,19 +159,9 @@ impl Reader<'_> {
         }
     }
 
-    /// Binds a name.
-    pub(super) fn bind(&mut self, name: &str, value: Value, frame: &Frame) {
-        let names = if frame.globals.borrow().contains(name) {
-            Rc::clone(&frame.module.names)
-        } else {
-            frame.names()
-        };
-        names.borrow_mut().insert(name.to_owned(), value);
-    }
-
     pub(super) fn assign(&mut self, target: &Expr, value: Value, frame: &Frame) {
         match target {
-            Expr::Name(name) => self.bind(&name.id, value, frame),
+            Expr::Name(name) => frame.bind(&name.id, value),
             Expr::Tuple(tuple) => self.unpack(&tuple.elts, &value, target, frame),
             Expr::List(list) => self.unpack(&list.elts, &value, target, frame),
             Expr::Starred(starred) => self.assign(&starred.value, value, frame),
@@ -265,32 +255,24 @@ impl Reader<'_> {
     fn aug_assign(&mut self, assign: &StmtAugAssign, frame: &Frame) {
         let current = self.eval(&assign.target, frame);
         let value = self.eval(&assign.value, frame);
-        if let (Value::List(list), ruff_python_ast::Operator::Add) = (&current, assign.op) {
-            // In place: other names of the list see it.
-            match value.items() {
-                Some(items) if !items.iter().any(|item| value_reaches(item, &current)) => {
-                    list.held.borrow_mut().extend(items);
-                }
-                _ => list.lose(
-                    &value
-                        .unknown()
-                        .unwrap_or_else(|| frame.unknown(assign, "what is added here")),
-                ),
-            }
-            return;
-        }
-        if let (Value::Dict(_), ruff_python_ast::Operator::BitOr) = (&current, assign.op) {
+        // In place: other names of a list or a dictionary see it.
+        let method = match (&current, assign.op) {
+            (Value::List(_), Operator::Add) => Some("extend"),
+            (Value::Dict(_), Operator::BitOr) => Some("update"),
+            _ => None,
+        };
+        if let Some(method) = method {
             let arguments = Arguments {
                 positional: vec![value],
                 ..Arguments::default()
             };
-            self.method(&current, "update", arguments, assign, frame);
+            self.method(&current, method, &arguments, assign, frame);
             return;
         }
         if let Value::Unknown(why) = &current {
             current.lose(why);
         }
-        let value = self.binary(&current, assign.op, &value, assign, frame);
+        let value = Self::binary(&current, assign.op, &value, assign, frame);
         self.assign(&assign.target, value, frame);
     }
 
@@ -475,7 +457,7 @@ impl Reader<'_> {
         Trial {
             body,
             before: bound
-                .filter_map(|name| Some((name.clone(), self.lookup(&name, frame)?)))
+                .filter_map(|name| Some((name.clone(), frame.lookup(&name)?)))
                 .collect(),
             reached: self.reached(body, frame),
             declared: self.declared.len(),
@@ -498,7 +480,7 @@ impl Reader<'_> {
         doubt.may_be(trial.before.values().cloned().collect());
         for name in Self::bound_by(trial.body).names {
             if trial.before.contains_key(&name) || handled.contains(&name) {
-                self.bind(&name, Value::Unknown(Rc::clone(&doubt)), frame);
+                frame.bind(&name, Value::Unknown(Rc::clone(&doubt)));
             }
         }
         let mut changed = Changed::default();
@@ -521,10 +503,10 @@ impl Reader<'_> {
         self.forget_changes(statements, frame, why);
         let doubt = why.about(self.reached(statements, frame));
         let bound = Self::bound_by(statements).names;
-        let before = bound.iter().filter_map(|name| self.lookup(name, frame));
+        let before = bound.iter().filter_map(|name| frame.lookup(name));
         doubt.may_be(before.collect());
         for name in bound {
-            self.bind(&name, Value::Unknown(Rc::clone(&doubt)), frame);
+            frame.bind(&name, Value::Unknown(Rc::clone(&doubt)));
         }
         if self.may_declare(statements, frame) {
             self.doubts.push(Rc::clone(why));
@@ -541,7 +523,7 @@ impl Reader<'_> {
         if changed.expressions.is_empty() && changed.called.is_empty() {
             return;
         }
-        let reached = self.named_in(expression, frame);
+        let reached = Self::named_in(expression, frame);
         for value in &reached {
             self.forget_called(value, why);
             value.lose(why);
@@ -549,12 +531,12 @@ impl Reader<'_> {
         let mut bound = Bound::default();
         bound.visit_expr(expression);
         for name in bound.names {
-            self.bind(&name, Value::Unknown(why.about(reached.clone())), frame);
+            frame.bind(&name, Value::Unknown(why.about(reached.clone())));
         }
         let mut declarations = Declarations::default();
         declarations.visit_expr(expression);
         let mut called = declarations.0.into_iter();
-        if called.any(|called| self.value_declares(&self.glance(called, frame), CALLS)) {
+        if called.any(|called| self.value_declares(&glance(called, frame), CALLS)) {
             self.doubts.push(Rc::clone(why));
         }
     }
@@ -569,14 +551,14 @@ impl Reader<'_> {
             match expression {
                 // A name that these statements bind may be anything they can reach.
                 Expr::Name(name) if !bound.contains(name.id.as_str()) => {
-                    self.glance(expression, frame).lose(why);
+                    glance(expression, frame).lose(why);
                 }
                 _ if expression.is_literal_expr() => {}
                 _ => all = true,
             }
         }
         for called in changed.called {
-            let value = self.glance(called, frame);
+            let value = glance(called, frame);
             self.forget_called(&value, why);
         }
         if all {
@@ -595,36 +577,6 @@ impl Reader<'_> {
         self.eval(owner, frame).lose(why);
     }
 
-    /// What a name, or an attribute of one, stands for, without doing anything.
-    fn glance(&self, expression: &Expr, frame: &Frame) -> Value {
-        match expression {
-            Expr::Name(name) => self.lookup(&name.id, frame).unwrap_or(Value::None),
-            Expr::Attribute(attribute) => match self.glance(&attribute.value, frame) {
-                Value::Module(module) => module
-                    .names
-                    .borrow()
-                    .get(attribute.attr.as_str())
-                    .cloned()
-                    .unwrap_or(Value::None),
-                Value::Class(names) => names
-                    .borrow()
-                    .get(attribute.attr.as_str())
-                    .cloned()
-                    .unwrap_or(Value::None),
-                Value::Image(image) => {
-                    let fields = image.fields.held.borrow();
-                    fields
-                        .get(attribute.attr.as_str())
-                        .cloned()
-                        .unwrap_or(Value::None)
-                }
-                Value::Library(library) => Value::library(format!("{library}.{}", attribute.attr)),
-                _ => Value::None,
-            },
-            _ => Value::None,
-        }
-    }
-
     /// Whether statements, if they run, declare tasks.
     pub(super) fn may_declare(&self, statements: &[Stmt], frame: &Frame) -> bool {
         self.declares_within(statements, frame, CALLS)
@@ -636,7 +588,7 @@ impl Reader<'_> {
         called
             .0
             .into_iter()
-            .any(|called| self.value_declares(&self.glance(called, frame), left))
+            .any(|called| self.value_declares(&glance(called, frame), left))
     }
 
     fn value_declares(&self, value: &Value, left: u32) -> bool {
@@ -660,7 +612,7 @@ impl Reader<'_> {
                     called
                         .0
                         .into_iter()
-                        .any(|called| self.value_declares(&self.glance(called, &frame), left - 1))
+                        .any(|called| self.value_declares(&glance(called, &frame), left - 1))
                 }
             },
             _ => false,
@@ -694,7 +646,7 @@ impl Reader<'_> {
             };
             value = self.decorate(&decorator, arguments, &function.name, at, frame);
         }
-        self.bind(&function.name, value, frame);
+        frame.bind(&function.name, value);
     }
 
     pub(super) fn closure(
@@ -740,7 +692,7 @@ impl Reader<'_> {
         } else {
             frame.lost(&class.name, "a class of which not everything is known")
         };
-        self.bind(&class.name, value, frame);
+        frame.bind(&class.name, value);
     }
 
     pub(super) fn frame_of(&self, function: &Function, locals: Names) -> Frame {
@@ -754,6 +706,36 @@ impl Reader<'_> {
             in_class: false,
             unknowns: Rc::clone(&self.unknowns),
         }
+    }
+}
+
+/// What a name, or an attribute of one, stands for, without doing anything.
+fn glance(expression: &Expr, frame: &Frame) -> Value {
+    match expression {
+        Expr::Name(name) => frame.lookup(&name.id).unwrap_or(Value::None),
+        Expr::Attribute(attribute) => match glance(&attribute.value, frame) {
+            Value::Module(module) => module
+                .names
+                .borrow()
+                .get(attribute.attr.as_str())
+                .cloned()
+                .unwrap_or(Value::None),
+            Value::Class(names) => names
+                .borrow()
+                .get(attribute.attr.as_str())
+                .cloned()
+                .unwrap_or(Value::None),
+            Value::Image(image) => {
+                let fields = image.fields.held.borrow();
+                fields
+                    .get(attribute.attr.as_str())
+                    .cloned()
+                    .unwrap_or(Value::None)
+            }
+            Value::Library(library) => Value::library(format!("{library}.{}", attribute.attr)),
+            _ => Value::None,
+        },
+        _ => Value::None,
     }
 }
 

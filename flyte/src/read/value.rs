@@ -77,11 +77,15 @@ pub(super) struct Shared<T> {
 }
 
 impl<T> Shared<T> {
-    pub(super) fn new(held: T) -> Rc<Self> {
-        Rc::new(Self {
+    pub(super) fn of(held: T) -> Self {
+        Self {
             held: RefCell::new(held),
             lost: RefCell::default(),
-        })
+        }
+    }
+
+    pub(super) fn new(held: T) -> Rc<Self> {
+        Rc::new(Self::of(held))
     }
 
     pub(super) fn lose(&self, why: &Rc<Unknown>) {
@@ -300,6 +304,16 @@ impl Value {
             Self::Str(text) => Some(text.chars().map(|c| Self::text(c.to_string())).collect()),
             _ => None,
         }
+    }
+
+    /// How much work it was, in steps, so that memory is bounded with them.
+    pub(super) fn weight(&self) -> u32 {
+        let size = match self {
+            Self::Str(text) => text.len() / 16,
+            Self::Tuple(items) => items.len(),
+            _ => self.length().unwrap_or(0),
+        };
+        u32::try_from(size).unwrap_or(u32::MAX)
     }
 
     /// How many items a list or a dictionary has.

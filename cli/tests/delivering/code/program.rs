@@ -262,16 +262,25 @@ impl Program<'_> {
                 self.pick(&["l0", "l2"]),
                 self.random.random_range(0..3)
             ),
+            _ => return self.compound(depth, left),
+        };
+        self.line(depth, &text);
+    }
+
+    /// Statements of several lines; those without others in them are 22 to 24.
+    fn compound(&mut self, depth: usize, left: u32) {
+        match self
+            .random
+            .random_range(22..if left == 0 { 25 } else { 35 })
+        {
             22 => {
                 let (condition, list, text) = (self.condition(1), self.list(0), self.string(0));
                 self.line(depth, &format!("{condition} and {list}.append({text})"));
-                return;
             }
             23 => {
                 let list = self.pick(&["l0", "l1", "l2"]).to_owned();
                 self.line(depth, &format!("for x in {list}:"));
                 self.line(depth + 1, &format!("{list}.remove(x)"));
-                return;
             }
             24 => {
                 let made = self
@@ -283,7 +292,6 @@ impl Program<'_> {
                     ])
                     .to_owned();
                 self.line(depth, &format!("v0 = {made}"));
-                return;
             }
             25..=27 => {
                 let condition = self.condition(1);
@@ -293,7 +301,6 @@ impl Program<'_> {
                     self.line(depth, "else:");
                     self.block(depth + 1, left);
                 }
-                return;
             }
             28 | 29 => {
                 self.loops += 1;
@@ -308,7 +315,6 @@ impl Program<'_> {
                 }
                 self.line(depth + 1, &format!("s2 = s2 + {name}"));
                 self.block(depth + 1, left);
-                return;
             }
             30 | 31 => {
                 self.line(depth, "try:");
@@ -329,22 +335,18 @@ impl Program<'_> {
                 self.block(depth + 1, left);
                 self.line(depth, "except Exception:");
                 self.block(depth + 1, left);
-                return;
             }
             32 => {
                 self.loops += 1;
                 let list = self.pick(&["l0", "l2"]).to_owned();
                 self.line(depth, &format!("while len({list}) > 2:"));
                 self.line(depth + 1, &format!("{list}.pop()"));
-                return;
             }
             33 => {
                 self.line(depth, "with open(os.devnull) as f:");
                 self.block(depth + 1, left);
-                return;
             }
-            _ => return self.task(depth),
-        };
-        self.line(depth, &text);
+            _ => self.task(depth),
+        }
     }
 }
