@@ -10,7 +10,7 @@ use crate::place::Place;
 #[test]
 fn help_is_data() {
     let place = Place::new(&[]);
-    assert_snapshot!(place.run(&["-h"]), @r"
+    assert_snapshot!(place.run(&["-h"]), @"
     exit code: 0
     --- stdout
     Turn declarations of container images into images
@@ -23,6 +23,9 @@ fn help_is_data() {
       tag          Print the names of images, tags included
       check        Validate, and compare with what the builder can do
       exec         Run a command in an image, building it first if it is missing
+      run          Build the image of a task and run the task in it, or build all and run it on the
+                   platform
+      register     Build the images that code names, then register the code with the platform
       builders     List the builders and whether each works here
       doctor       Check what building needs, and say how to mend it
       images       List the images of the local store

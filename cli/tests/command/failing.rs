@@ -125,8 +125,8 @@ fn spec_files_that_are_wrong() {
     exit code: 2
     --- stdout
     --- stderr
-    error: this version does not read Python code: `app.py`
-    hint: declare the image in imagespec.toml, or in a YAML, JSON or TOML file of its own
+    error: no task of the code names an image: `app.py`
+    hint: `@task(container_image=ImageSpec(…))` names one
     ");
 }
 
@@ -238,8 +238,8 @@ fn what_later_versions_bring_is_refused_by_name() {
     exit code: 2
     --- stdout
     --- stderr
-    error: `--via` says how Python files are read, and this version reads none
-    hint: leave it out
+    error: `--via` says how Python files are read, and none is named
+    hint: leave it out, or name a `.py` file
     ");
     assert_snapshot!(place.run(&["plan", "--dialect", "buildkit"]), @r"
     exit code: 2

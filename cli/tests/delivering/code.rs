@@ -1,5 +1,7 @@
 //! Code as the source: read without running it, beside what the real flytekit says of it.
 
+mod platform;
+mod plugin;
 mod program;
 
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ use crate::logins::script;
 use crate::place::{Place, Running, has};
 
 /// The flytekit that is compared with.
-const FLYTEKIT: &str = "flytekit==1.16.31";
+pub(crate) const FLYTEKIT: &str = "flytekit==1.16.31";
 
 /// The real flytekit in a Python of its own, asked by a script of the tests.
 pub(crate) struct Peer {

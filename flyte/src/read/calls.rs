@@ -563,9 +563,6 @@ impl Reader<'_> {
             fields.insert((*name).to_owned(), value);
         }
         for (name, value) in arguments.named {
-            if !library::FIELDS.contains(&name.as_str()) {
-                return frame.lost(at, format!("`ImageSpec` has no field `{name}`"));
-            }
             fields.insert(name, value);
         }
         let image = Image {

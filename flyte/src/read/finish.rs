@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use imagespec_core::error::BuildError;
-use imagespec_core::spec::{BaseImage, ImageSpec, SourceCopyMode};
+use imagespec_core::spec::{BaseImage, FIELDS, ImageSpec, SourceCopyMode};
 use serde_json::{Map, Number, Value as Json};
 
 use super::value::{Image, Value};
@@ -83,6 +83,10 @@ fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildErr
     let (mut base_image, mut base, mut mode) = (None, None, None);
     let mut json = Map::new();
     for (field, value) in &*image.fields.held.borrow() {
+        if !FIELDS.contains(&field.as_str()) {
+            let error = finish.malformed(&format!("`ImageSpec` has no field `{field}`"));
+            return Err(error.hint(format!("known fields: {}", FIELDS.join(", "))));
+        }
         known(value)?;
         match (field.as_str(), value) {
             (_, Value::None) => {}

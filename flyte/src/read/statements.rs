@@ -175,8 +175,11 @@ impl Reader<'_> {
                                 .lose(&frame.unknown(target, "an image in itself"));
                             return;
                         }
-                        let mut fields = image.fields.held.borrow_mut();
-                        fields.insert(attribute.attr.as_str().to_owned(), value);
+                        // Others are kept by Python and are in no image.
+                        if super::library::FIELDS.contains(&attribute.attr.as_str()) {
+                            let mut fields = image.fields.held.borrow_mut();
+                            fields.insert(attribute.attr.as_str().to_owned(), value);
+                        }
                     }
                     Value::Class(names) => {
                         names
