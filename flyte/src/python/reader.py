@@ -1,10 +1,12 @@
 """The images of tasks, as flytekit has them: a question as JSON in the first argument, the answer on file 1."""
 
+import contextlib
 import copy
 import json
 import os
 import sys
 import traceback
+from collections import OrderedDict
 
 
 def user_frames(error, hidden):
@@ -19,19 +21,20 @@ def user_frames(error, hidden):
 
 
 def load(question):
-    import flytekit
     from flytekit.configuration import (
         FastSerializationSettings,
         Image,
         ImageConfig,
         SerializationSettings,
     )
+    from flytekit.core.base_task import PythonTask
     from flytekit.core.container_task import ContainerTask
     from flytekit.core.context_manager import FlyteContextManager, FlyteEntities
     from flytekit.core.python_auto_container import update_image_spec_copy_handling
     from flytekit.core.workflow import WorkflowBase
     from flytekit.image_spec.image_spec import ImageBuildEngine, ImageSpec
     from flytekit.tools import module_loader
+    from flytekit.tools.translator import get_serializable
 
     names = {"__name__": "imagespec"}
     exec(compile(question["declaration"], "<string>", "exec"), names)
@@ -42,6 +45,9 @@ def load(question):
 
     roots = [project["root"] for project in question["projects"]]
     settings = SerializationSettings(
+        project="project",
+        domain="domain",
+        version="version",
         image_config=ImageConfig(default_image=Image(name="default", fqn="default", tag="x")),
         fast_serialization_settings=FastSerializationSettings(enabled=question["fast"], destination_dir="/root"),
         source_root=roots[0],
@@ -65,21 +71,39 @@ def load(question):
                     found.append(candidate)
             return found
 
-        images, entities = [], []
-        for entity in FlyteEntities.entities:
-            module, _, name = getattr(entity, "name", "").rpartition(".")
-            found = [] if isinstance(entity, WorkflowBase) else images_of(entity)
-            indexes = []
-            for image in found:
-                update_image_spec_copy_handling(image, settings)
-                # flytekit looks the image up by its id now, and later changes of a base are in no name. Of a copy,
-                # since tags are kept once they are asked for.
+        # flytekit goes through the code as it does to register it, and looks images up at the very moments at which it
+        # would: an id or a tag is kept once it is asked for, and a declaration may change before and after.
+        looked_up = {}
+
+        def look_up(image):
+            if id(image) not in looked_up:
                 image.id
-                document = declaration(copy.deepcopy(image))
+                looked_up[id(image)] = declaration(copy.deepcopy(image))
+            return looked_up[id(image)]
+
+        ImageBuildEngine.build = staticmethod(look_up)
+        serialized = OrderedDict()
+        declared = FlyteEntities.entities.copy()
+        for entity in declared:
+            # What cannot be registered for other reasons has its images all the same.
+            with contextlib.suppress(Exception):
+                get_serializable(serialized, settings, entity)
+
+        images, entities = [], []
+        for entity in declared:
+            module, _, name = getattr(entity, "name", "").rpartition(".")
+            is_workflow = isinstance(entity, WorkflowBase)
+            if not is_workflow and not isinstance(entity, PythonTask):
+                continue
+            indexes = []
+            for image in [] if is_workflow else images_of(entity):
+                if id(image) not in looked_up:
+                    update_image_spec_copy_handling(image, settings)
+                document = look_up(image)
                 if document not in images:
                     images.append(document)
                 indexes.append(images.index(document))
-            kind = "workflow" if isinstance(entity, WorkflowBase) else "task"
+            kind = "workflow" if is_workflow else "task"
             entities.append({"module": module, "name": name, "kind": kind, "images": indexes})
 
     from importlib.metadata import version

@@ -95,6 +95,7 @@ impl Reader<'_> {
             Value::Decorator(declaring) => Rc::clone(declaring),
             Value::Holder(images) => Rc::new(Declaring {
                 is_workflow: false,
+                is_dynamic: false,
                 images: images.to_vec(),
             }),
             Value::Library(library)
@@ -105,6 +106,7 @@ impl Reader<'_> {
             {
                 Rc::new(Declaring {
                     is_workflow: library.ends_with("workflow"),
+                    is_dynamic: library.ends_with("dynamic"),
                     images: Vec::new(),
                 })
             }
@@ -148,6 +150,7 @@ impl Reader<'_> {
                 images: Vec::new(),
             },
             images: declaring.images.clone(),
+            is_dynamic: declaring.is_dynamic,
             spot: frame.spot(at),
         });
     }
@@ -182,6 +185,7 @@ impl Reader<'_> {
             "task" | "dynamic" | "eager" | "workflow" => {
                 let declaring = Value::Decorator(Rc::new(Declaring {
                     is_workflow: last == "workflow",
+                    is_dynamic: last == "dynamic",
                     images: Self::images_of(&arguments),
                 }));
                 let function = arguments
@@ -203,6 +207,7 @@ impl Reader<'_> {
             _ if library::is_task_class(last) => {
                 let declaring = Declaring {
                     is_workflow: false,
+                    is_dynamic: false,
                     images: Self::images_of(&arguments),
                 };
                 let name = arguments.named.get("name").or(arguments.positional.first());

@@ -45,12 +45,14 @@ impl Reader<'_> {
     /// The images of what was declared.
     pub(super) fn finish(self) -> Result<Code, BuildError> {
         let mut code = Code::default();
-        for Declared {
-            mut entity,
-            images,
-            spot,
-        } in self.declared
-        {
+        let is_dynamic = self.declared.iter().any(|declared| declared.is_dynamic);
+        for declared in self.declared {
+            let Declared {
+                mut entity,
+                images,
+                spot,
+                ..
+            } = declared;
             let mut found = Vec::new();
             for value in &images {
                 if let Value::Unknown(why) = value {
@@ -62,9 +64,11 @@ impl Reader<'_> {
                 }
             }
             for image in found {
-                // As flytekit has it for an image that copies sources and does not say from where.
+                // As flytekit has it for an image that copies sources and does not say from where. Beside a dynamic task,
+                // it names the image before.
                 let root = source_root(&spot.source.path).display().to_string();
-                let added = code.add(finished(&image, Some(&root))?);
+                let root = Some(root.as_str()).filter(|_| !is_dynamic);
+                let added = code.add(finished(&image, root)?);
                 if !entity.images.contains(&added) {
                     entity.images.push(added);
                 }
@@ -112,7 +116,15 @@ fn finished(image: &Rc<Image>, root: Option<&str>) -> Result<CodeImage, BuildErr
     spec.base_image = base_image;
     spec.source_copy_mode = mode;
     if mode.is_some_and(|mode| mode != SourceCopyMode::NoCopy) && spec.source_root.is_none() {
-        spec.source_root = root.map(str::to_owned);
+        let Some(root) = root else {
+            let error =
+                finish.malformed("`source_root` must be set where `source_copy_mode` copies it");
+            let error = error.field("source_root");
+            return Err(
+                error.hint("of the images of tasks, flytekit may know it: `--via python` asks")
+            );
+        };
+        spec.source_root = Some(root.to_owned());
     }
     Ok(CodeImage {
         spec,

@@ -64,6 +64,7 @@ pub fn read(projects: &[Project], around: Around<'_>) -> Result<Code, BuildError
 struct Declared {
     entity: crate::code::Entity,
     images: Vec<Value>,
+    is_dynamic: bool,
     spot: Spot,
 }
 

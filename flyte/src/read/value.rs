@@ -156,6 +156,8 @@ pub(super) struct Image {
 #[derive(Debug)]
 pub(super) struct Declaring {
     pub(super) is_workflow: bool,
+    /// Whether it makes tasks when it runs: flytekit then looks at all images before it changes them.
+    pub(super) is_dynamic: bool,
     /// Values of which those that are images are the task's.
     pub(super) images: Vec<Value>,
 }
