@@ -138,6 +138,15 @@ fn builders_and_libraries_know_only_libraries() {
 }
 
 #[test]
+fn code_is_read_with_the_core_alone() {
+    let metadata = metadata();
+    let flyte = package(&metadata, "imagespec-flyte");
+    assert_eq!(rooms(&metadata, flyte, true), ["imagespec-core"]);
+    let closure = closure(&metadata, flyte);
+    assert!(OUTSIDE.iter().all(|name| !closure.contains(*name)));
+}
+
+#[test]
 fn builders_of_the_project_are_linked_by_the_command_alone() {
     let metadata = metadata();
     for package in metadata.workspace_packages() {

@@ -150,6 +150,43 @@ fn the_first_example_works_both_ways_and_runs_in_its_image() {
     );
 }
 
+#[test]
+fn the_example_runs_in_its_image() {
+    if !has("uv") {
+        return;
+    }
+    let place = place("");
+    for (name, text) in [
+        ("app.py", include_str!("../../../../examples/flyte/app.py")),
+        (
+            "requirements.txt",
+            include_str!("../../../../examples/flyte/requirements.txt"),
+        ),
+    ] {
+        place.write(name, text);
+    }
+    let said = place.says(&[
+        "run",
+        "--progress",
+        "plain",
+        "app.py",
+        "hello_world_wf",
+        "--name",
+        "you",
+    ]);
+    assert!(said.contains("Hello, you!"), "{said}");
+    let version = place.says(&[
+        "exec",
+        "app.py:say_hello",
+        "--",
+        "python",
+        "-c",
+        "import cowsay, flytekit; print(flytekit.__version__)",
+    ]);
+    // That of the user's environment.
+    assert_eq!(version, FLYTEKIT.replace("flytekit==", ""));
+}
+
 /// Turns `register ARGUMENTS FILE` into `package`, which needs no cluster.
 fn package(place: &Place) -> PathBuf {
     let script = place.path("platform");
