@@ -333,13 +333,6 @@ mod tests {
                 },
             ),
             (
-                "source_copy_mode",
-                ImageSpec {
-                    source_copy_mode: Some(SourceCopyMode::LoadedModules),
-                    ..spec()
-                },
-            ),
-            (
                 "source_root",
                 ImageSpec {
                     source_copy_mode: Some(SourceCopyMode::All),

@@ -51,6 +51,12 @@ pub(super) async fn run(cx: &Context, args: RunArgs) -> Result<u8, BuildError> {
     let reading = reading(cx, &args.code.resolve);
     let code = read_code(std::slice::from_ref(&args.file), &cx.folder, reading)?;
     let project = Project::of(&cx.folder, &args.file)?;
+    if project.is_package {
+        return Err(BuildError::input(format!(
+            "tasks are run from a file, and this is a folder: `{}`",
+            args.file
+        )));
+    }
     let entity = entity(&code, &project, &args)?;
     if args.remote {
         let images = images(cx, &code, &args.file, &args.code, None)?;
@@ -109,11 +115,13 @@ fn images(
     }
     let mut resolve = args.resolve.clone();
     resolve.tag_scheme = Some(TagScheme::Flytekit);
-    let targets = code_targets(code, label, &cx.folder)
-        .into_iter()
-        .enumerate();
-    let targets = targets.filter(|(index, _)| wanted.is_none_or(|wanted| wanted == *index));
-    let targets = targets.map(|(_, target)| target).collect();
+    let wanted = wanted.as_ref().map(std::slice::from_ref);
+    let targets = code_targets(code, label, &cx.folder, wanted)?;
+    if targets.is_empty() && wanted.is_some() {
+        let message =
+            "this image is made elsewhere, and tasks run here in images that are made here";
+        return Err(BuildError::input(message).hint("`pyflyte run` runs it without an image"));
+    }
     let resolved = resolve_these(cx, targets, &resolve, &args.how.tags)?;
     let ids = resolved
         .iter()

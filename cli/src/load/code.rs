@@ -5,12 +5,14 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use imagespec_core::error::BuildError;
+use imagespec_core::spec::BaseImage;
 use imagespec_core::tag::flytekit::Named;
 use imagespec_flyte::interpreter::Interpreter;
 use imagespec_flyte::{Around, Code, CodeImage, Project as CodeProject, python, read};
 
 use super::project::Target;
 use crate::args::Via;
+use crate::report::note;
 
 /// The target whose declarations stand on standard input, as the plugin of an SDK writes them.
 pub(crate) const STDIN: &str = "-";
@@ -18,6 +20,8 @@ pub(crate) const STDIN: &str = "-";
 const LIMIT: u64 = 64 << 20;
 /// The builder by which code says that it is this command's.
 const OURS: &str = "imagespec";
+/// flytekit's builder for which the image is the base image.
+const NOTHING: &str = "noop";
 
 /// How code is read.
 #[derive(Debug, Clone, Copy)]
@@ -82,9 +86,8 @@ pub(super) fn targets(
             BuildError::input(message).hint("`@task(container_image=ImageSpec(…))` names one")
         );
     }
-    let targets = code_targets(&code, file, folder);
     let Some(task) = task else {
-        return Ok(targets);
+        return code_targets(&code, file, folder, None);
     };
     let named: Vec<_> = code
         .entities
@@ -110,11 +113,7 @@ pub(super) fn targets(
                 .hint("`@task(container_image=ImageSpec(…))` names one"),
         );
     }
-    let targets = targets.into_iter().enumerate();
-    Ok(targets
-        .filter(|(index, _)| images.contains(index))
-        .map(|(_, target)| target)
-        .collect())
+    code_targets(&code, file, folder, Some(&images))
 }
 
 /// Reads files and packages.
@@ -173,25 +172,48 @@ pub(crate) fn read_code(
     Ok(code)
 }
 
-/// The images of code as targets, in its order.
-pub(crate) fn code_targets(code: &Code, name: &str, folder: &Path) -> Vec<Target> {
+/// The images of code as targets, in its order; those that are wanted, where not all are. Those that flytekit's builder
+/// `noop` makes are there already: they are only told of.
+pub(crate) fn code_targets(
+    code: &Code,
+    name: &str,
+    folder: &Path,
+    wanted: Option<&[usize]>,
+) -> Result<Vec<Target>, BuildError> {
     let sdk = match code.flytekit.as_deref() {
         // As flytekit's own builder has it: what is being developed is in no index.
         Some(version) if !version.contains("dev") => format!("flytekit=={version}"),
         _ => "flytekit".to_owned(),
     };
-    let label = |index: usize| match name {
-        STDIN => code.images[index]
-            .spec
-            .name
-            .clone()
-            .unwrap_or_else(|| "flytekit".to_owned()),
-        _ => format!("{name}:{}", code.label(index)),
-    };
-    let images = code.images.iter().enumerate();
-    images
-        .map(|(index, image)| target(image, label(index), folder, &sdk))
-        .collect()
+    let mut targets = Vec::new();
+    for (index, image) in code.images.iter().enumerate() {
+        if wanted.is_some_and(|wanted| !wanted.contains(&index)) {
+            continue;
+        }
+        let label = match name {
+            STDIN => image
+                .spec
+                .name
+                .clone()
+                .unwrap_or_else(|| "flytekit".to_owned()),
+            _ => format!("{name}:{}", code.label(index)),
+        };
+        match (image.spec.builder.as_deref(), &image.spec.base_image) {
+            (Some(NOTHING), Some(BaseImage::Reference(reference))) => {
+                note(&format!(
+                    "{label}: builder `{NOTHING}`: the image is {reference}"
+                ));
+            }
+            (Some(NOTHING), _) => {
+                let message = format!("builder `{NOTHING}` needs the reference of an image");
+                return Err(BuildError::input(message)
+                    .field("base_image")
+                    .context(format!("invalid `base_image` of the image: `{label}`")));
+            }
+            _ => targets.push(target(image, label, folder, &sdk)),
+        }
+    }
+    Ok(targets)
 }
 
 fn target(image: &CodeImage, name: String, folder: &Path, sdk: &str) -> Target {

@@ -205,7 +205,7 @@ impl Project {
                 "there is no {FILE} in `{}` or above it",
                 self.folder.display()
             ))
-            .hint("`imagespec init` writes one; or name a spec file"));
+            .hint("`imagespec init` writes one; or name a spec file or a Python file"));
         }
         if self.file.images.is_empty() {
             return Err(BuildError::input(format!("{FILE} declares no images"))

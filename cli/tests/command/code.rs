@@ -283,6 +283,24 @@ fn what_is_wrong_is_shown_at_its_place() {
 }
 
 #[test]
+fn images_that_nobody_builds_are_told_of() {
+    let noop = "image = ImageSpec(builder=\"noop\", base_image=\"registry.example/made:1\")";
+    assert_snapshot!(refused(noop), @"
+    exit code: 0
+    --- stdout
+    --- stderr
+    app.py:train: builder `noop`: the image is registry.example/made:1
+    ");
+    assert_snapshot!(refused("image = ImageSpec(builder=\"noop\")"), @"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: invalid `base_image` of the image: `app.py:train`
+      caused by: builder `noop` needs the reference of an image
+    ");
+}
+
+#[test]
 fn code_is_handed_to_the_platform_with_its_images() {
     let place = place();
     let flags = [

@@ -191,7 +191,7 @@ fn names_nobody_knows() {
     --- stdout
     --- stderr
     error: there is no imagespec.toml in `[PLACE]/project` or above it
-    hint: `imagespec init` writes one; or name a spec file
+    hint: `imagespec init` writes one; or name a spec file or a Python file
     ");
     assert_snapshot!(Place::new(&[]).run(&["tag", "-C", "none"]), @r"
     exit code: 2

@@ -53,8 +53,14 @@ impl Reader<'_> {
             // Tasks called in the module do nothing to images.
             Value::Entity => frame.lost(at, "what a task returns"),
             Value::Holder(_) => called.clone(),
-            Value::Class(_) => {
+            Value::Class(names) => {
                 let why = frame.unknown(at, "an object of a class");
+                for made in ["__init__", "__new__"] {
+                    let made = names.borrow().get(made).cloned();
+                    if let Some(made) = made {
+                        self.forget_called(&made, &why);
+                    }
+                }
                 self.hand_over(&arguments, &why);
                 Value::Unknown(why)
             }
@@ -126,6 +132,9 @@ impl Reader<'_> {
                 let why = decorator
                     .unknown()
                     .unwrap_or_else(|| frame.unknown(at, "what this decorator makes"));
+                if why.may_declare.get() {
+                    self.doubts.push(Rc::clone(&why));
+                }
                 return Value::Unknown(why);
             }
         };
@@ -689,10 +698,9 @@ impl Reader<'_> {
             .map(Value::to_text)
             .collect::<Option<Vec<_>>>()?;
         Some(match (name, texts.as_slice()) {
-            ("resolve", []) => Value::Path(match host.canonicalize() {
-                Ok(path) => path.to_string_lossy().as_ref().into(),
-                Err(_) => library::normal(&host).into(),
-            }),
+            ("resolve", []) => {
+                Value::Path(host.canonicalize().ok()?.to_string_lossy().as_ref().into())
+            }
             ("absolute", []) => Value::Path(library::clean(&host).into()),
             ("as_posix" | "__str__" | "__fspath__", []) => Value::text(path),
             ("joinpath", parts) => Value::Path(
@@ -804,7 +812,9 @@ fn text_method(text: &Rc<str>, name: &str, arguments: &Arguments) -> Option<Valu
         });
         return Some(Value::text(parts.collect::<Option<Vec<_>>>()?.join(text)));
     }
-    if !arguments.named.is_empty() {
+    // Which of these are white space is another matter in Python.
+    let is_odd = |c: char| ('\x1c'..='\x1f').contains(&c) || c == '\u{85}';
+    if !arguments.named.is_empty() || text.contains(is_odd) {
         return None;
     }
     let given = arguments.positional.iter().map(|value| match value {
@@ -824,8 +834,9 @@ fn text_method(text: &Rc<str>, name: &str, arguments: &Arguments) -> Option<Valu
         ("strip", [of]) => Value::text(text.trim_matches(set(of))),
         ("lstrip", [of]) => Value::text(text.trim_start_matches(set(of))),
         ("rstrip", [of]) => Value::text(text.trim_end_matches(set(of))),
-        ("lower", []) => Value::text(text.to_lowercase()),
-        ("upper", []) => Value::text(text.to_uppercase()),
+        // Of other letters, Python's answer depends on its version.
+        ("lower", []) if text.is_ascii() => Value::text(text.to_lowercase()),
+        ("upper", []) if text.is_ascii() => Value::text(text.to_uppercase()),
         ("replace", [from, to]) if !from.is_empty() => Value::text(text.replace(&**from, to)),
         ("split", []) => list(text.split_whitespace().collect()),
         ("split", [by]) if !by.is_empty() => list(text.split(&**by).collect()),

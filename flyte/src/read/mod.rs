@@ -28,8 +28,9 @@ use crate::interpreter::Interpreter;
 use crate::project::Project;
 use value::{Module, Names, Source, Spot, Unknown, Value};
 
-/// How many expressions and statements are looked at: far more than declarations need.
-const STEPS: u32 = 2_000_000;
+/// How many expressions and statements of a module are looked at: far more than declarations need. They also bound
+/// how deep values lie in each other.
+const STEPS: u32 = 400_000;
 /// How deeply calls and expressions lie in each other.
 const DEPTH: u32 = 400;
 /// For that depth, in bytes.

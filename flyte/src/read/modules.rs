@@ -161,7 +161,10 @@ impl Reader<'_> {
             in_class: false,
             unknowns: Rc::clone(&self.unknowns),
         };
-        match self.run(&source.syntax.body, &frame) {
+        let steps = std::mem::take(&mut self.steps);
+        let flow = self.run(&source.syntax.body, &frame);
+        self.steps = steps;
+        match flow {
             Flow::Raise(spot) => Err(spot
                 .error("the module ends with an exception", "raised here")
                 .hint("`--via python` shows what Python says")),
@@ -291,10 +294,11 @@ impl Reader<'_> {
             }
             _ => {
                 // Any name may be another one now.
-                let lost = frame.lost(statement, "what this import brings is not known");
+                let lost = frame.unknown(statement, "what this import brings is not known");
                 let names: Vec<_> = frame.names().borrow().keys().cloned().collect();
                 for name in names.into_iter().filter(|name| !name.starts_with("__")) {
-                    frame.bind(&name, lost.clone());
+                    let before = frame.lookup(&name).into_iter().collect();
+                    frame.bind(&name, Value::Unknown(lost.about(before)));
                 }
             }
         }

@@ -55,6 +55,10 @@ impl Reader<'_> {
         self.reached_from(Self::named(&read_by(statements), frame))
     }
 
+    pub(super) fn named_by(statements: &[Stmt], frame: &Frame) -> Vec<Value> {
+        Self::named(&read_by(statements), frame)
+    }
+
     pub(super) fn named_in(expression: &Expr, frame: &Frame) -> Vec<Value> {
         Self::named(&read_in(expression), frame)
     }

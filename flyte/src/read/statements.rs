@@ -5,8 +5,8 @@ use std::rc::Rc;
 use indexmap::IndexMap;
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
-    ElifElseClause, ExceptHandler, Expr, Operator, Stmt, StmtAugAssign, StmtClassDef, StmtFor,
-    StmtFunctionDef, StmtIf, StmtTry, StmtWhile, StmtWith,
+    ElifElseClause, ExceptHandler, Expr, Operator, Pattern, Stmt, StmtAugAssign, StmtClassDef,
+    StmtFor, StmtFunctionDef, StmtIf, StmtTry, StmtWhile, StmtWith,
 };
 use ruff_text_size::Ranged;
 
@@ -66,7 +66,7 @@ impl Reader<'_> {
             Stmt::Import(import) => self.import_names(import, frame),
             Stmt::ImportFrom(import) => self.import_from(import, frame),
             Stmt::FunctionDef(function) => self.function(function, frame),
-            Stmt::ClassDef(class) => self.class(class, frame),
+            Stmt::ClassDef(class) => return self.class(class, frame),
             Stmt::Return(returned) => {
                 let value = returned
                     .value
@@ -84,9 +84,8 @@ impl Reader<'_> {
                     &*matched.subject,
                     "which case of a `match` statement applies",
                 );
-                for case in &matched.cases {
-                    self.forget(&case.body, frame, &why);
-                }
+                self.eval(&matched.subject, frame);
+                self.forget(std::slice::from_ref(statement), frame, &why);
                 let bodies = matched.cases.iter().flat_map(|case| &*case.body);
                 if leaves(bodies) {
                     return Flow::Lost(why);
@@ -505,6 +504,7 @@ impl Reader<'_> {
     pub(super) fn forget(&mut self, statements: &[Stmt], frame: &Frame, why: &Rc<Unknown>) {
         self.forget_changes(statements, frame, why);
         let doubt = why.about(self.reached(statements, frame));
+        doubt.may_be(Self::named_by(statements, frame));
         let bound = Self::bound_by(statements).names;
         let before = bound.iter().filter_map(|name| frame.lookup(name));
         doubt.may_be(before.collect());
@@ -678,13 +678,13 @@ impl Reader<'_> {
     }
 
     /// A class: of one without bases and decorators, the attributes are known.
-    fn class(&mut self, class: &StmtClassDef, frame: &Frame) {
+    fn class(&mut self, class: &StmtClassDef, frame: &Frame) -> Flow {
         let names: Names = Rc::default();
         let mut inside = frame.clone();
         inside.locals.push(Rc::clone(&names));
         inside.globals = Rc::default();
         inside.in_class = true;
-        self.run(&class.body, &inside);
+        let flow = self.run(&class.body, &inside);
         let plain = class.decorator_list.is_empty()
             && class
                 .arguments
@@ -696,6 +696,7 @@ impl Reader<'_> {
             frame.lost(&class.name, "a class of which not everything is known")
         };
         frame.bind(&class.name, value);
+        flow
     }
 
     pub(super) fn frame_of(&self, function: &Function, locals: Names) -> Frame {
@@ -877,6 +878,17 @@ impl<'a> Visitor<'a> for Bound {
             _ => {}
         }
         visitor::walk_stmt(self, statement);
+    }
+
+    fn visit_pattern(&mut self, pattern: &'a Pattern) {
+        let name = match pattern {
+            Pattern::MatchAs(pattern) => pattern.name.as_ref(),
+            Pattern::MatchStar(pattern) => pattern.name.as_ref(),
+            Pattern::MatchMapping(pattern) => pattern.rest.as_ref(),
+            _ => None,
+        };
+        self.names.extend(name.map(|name| name.as_str().to_owned()));
+        visitor::walk_pattern(self, pattern);
     }
 
     fn visit_expr(&mut self, expression: &'a Expr) {

@@ -1,6 +1,6 @@
 //! What expressions are worth.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -38,6 +38,8 @@ pub(super) struct Unknown {
     pub(super) why: String,
     /// What it may be: changing it may change these.
     pub(super) aliases: RefCell<Aliases>,
+    /// Whether it may be what makes tasks of functions.
+    pub(super) may_declare: Cell<bool>,
 }
 
 impl Unknown {
@@ -46,12 +48,14 @@ impl Unknown {
             spot,
             why: why.into(),
             aliases: RefCell::default(),
+            may_declare: Cell::default(),
         })
     }
 
     /// The same doubt about something else, which may be any of these values.
     pub(super) fn about(&self, aliases: Vec<Value>) -> Rc<Self> {
         let about = Self::new(self.spot.clone(), self.why.clone());
+        about.may_declare.set(self.may_declare.get());
         about.may_be(aliases);
         about
     }
@@ -59,6 +63,15 @@ impl Unknown {
     pub(super) fn may_be(&self, values: Vec<Value>) {
         let mut aliases = self.aliases.borrow_mut();
         for value in values {
+            let declares = match &value {
+                Value::Library(name) => super::library::declares(name),
+                Value::Decorator(_) | Value::Holder(_) => true,
+                Value::Unknown(unknown) => unknown.may_declare.get(),
+                _ => false,
+            };
+            if declares {
+                self.may_declare.set(true);
+            }
             if let Some(object) = value.object() {
                 aliases.entry(object).or_insert(value);
             }

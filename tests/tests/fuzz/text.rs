@@ -1,9 +1,12 @@
 //! What people write.
 
+use std::collections::BTreeMap;
+
 use imagespec_core::ignore::Ignore;
 use imagespec_core::platform::Platform;
 use imagespec_core::spec::ImageSpec;
 use imagespec_core::validate::{format_tag, registry_name, validate};
+use imagespec_flyte::{Around, Project, read};
 use imagespec_testkit::fuzz::{as_it_is, fuzz};
 
 use super::corpus;
@@ -30,6 +33,42 @@ fn specs() {
         let _ = format_tag(&text, "tag");
         if let Ok(platform) = text.parse::<Platform>() {
             assert_eq!(platform.to_string().parse().as_ref(), Ok(&platform));
+        }
+    });
+}
+
+#[test]
+fn code() {
+    let tokens = [
+        "l += l",
+        "for x in l:\n    ",
+        "if x:\n    ",
+        "[",
+        "(",
+        "{",
+        "**",
+        "lambda: ",
+        "def f():\n    ",
+        "try:\n    ",
+        "f\"{",
+        "import a",
+        "global l",
+        "@task(container_image=i)",
+        ".append(l)",
+        "%",
+        "\\",
+    ];
+    fuzz(&corpus("code"), &tokens, as_it_is, |input| {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs_err::write(folder.path().join("app.py"), input).expect("a file");
+        let around = Around {
+            folder: folder.path(),
+            variables: &BTreeMap::new(),
+            interpreter: None,
+        };
+        let project = Project::of(folder.path(), "app.py").expect("a project");
+        if let Err(error) = read(&[project], around) {
+            assert_ne!(error.message, "the reader of Python code broke");
         }
     });
 }
