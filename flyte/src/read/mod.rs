@@ -7,12 +7,17 @@
 //! then the place is shown, and nothing is guessed.
 
 mod calls;
+mod doubts;
 mod expressions;
 mod finish;
+mod flytekit;
 mod library;
+mod methods;
 mod modules;
+mod operators;
 mod reach;
 mod statements;
+mod syntax;
 mod value;
 
 use std::cell::{Cell, RefCell};

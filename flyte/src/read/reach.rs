@@ -94,6 +94,13 @@ impl Reader<'_> {
                     open.extend(partial.1.values().cloned());
                 }
                 Value::Method(method) => open.push(method.0.clone()),
+                Value::List(list) => open.extend(list.held.borrow().iter().cloned()),
+                Value::Tuple(items) => open.extend(items.iter().cloned()),
+                Value::Holder(items) => open.extend(items.iter().cloned()),
+                Value::Dict(dict) => {
+                    let pairs = dict.held.borrow();
+                    open.extend(pairs.iter().map(|(_, value)| value.clone()));
+                }
                 Value::Unknown(unknown) => open.extend(unknown.aliases.borrow().values().cloned()),
                 _ => {}
             }
