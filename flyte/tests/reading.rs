@@ -241,3 +241,68 @@ fn what_flytekit_refuses_is_refused() {
         assert!(cause.message.contains(said), "{text}: {}", cause.message);
     }
 }
+
+#[test]
+fn tasks_are_known_by_whatever_declares_them() {
+    let text = r#"
+import union
+import flytekit as fl
+from flytekit.image_spec.image_spec import ImageSpec as Spec
+from kubernetes.client import V1Container, V1PodSpec
+
+one = union.ImageSpec(name="one", builder="union")
+two = fl.ImageSpec(name="two", base_image=Spec(name="below"))
+actor = union.ActorEnvironment(name="a", container_image=one)
+template = fl.PodTemplate(pod_spec=V1PodSpec(containers=[V1Container(name="primary", image=two), V1Container(image=one)]))
+
+
+@actor.task
+def acting() -> int:
+    return 1
+
+
+@union.task(container_image=two, requests=union.Resources(cpu="1"))
+def of_union() -> int:
+    return 1
+
+
+@fl.task(pod_template=template)
+def in_pod() -> int:
+    return 1
+
+
+@fl.eager(container_image=one)
+async def eager() -> int:
+    return 1
+
+
+shell = fl.extras.tasks.shell.ShellTask(name="shell", container_image=one, script="true")
+
+
+@union.workflow
+def flow() -> int:
+    return of_union()
+"#;
+    let folder = files(&[("app.py", text)]);
+    let code = reads(folder.path(), "app.py").expect("code");
+    let names: Vec<_> = code
+        .images
+        .iter()
+        .map(|image| image.spec.name.as_deref())
+        .collect();
+    assert_eq!(names, [Some("one"), Some("two")]);
+    let needs: Vec<_> = code
+        .entities
+        .iter()
+        .map(|entity| (entity.name.as_str(), entity.images.clone()))
+        .collect();
+    let expected = [
+        ("acting", vec![0]),
+        ("of_union", vec![1]),
+        ("in_pod", vec![1, 0]),
+        ("eager", vec![0]),
+        ("shell", vec![0]),
+        ("flow", vec![]),
+    ];
+    assert_eq!(needs, expected);
+}

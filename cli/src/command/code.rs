@@ -143,6 +143,8 @@ async fn hand_over(
     further: &[String],
 ) -> Result<u8, BuildError> {
     let command = platform(cx, args)?;
+    // Nothing is built for a command that is not there.
+    let located = (!args.dry_run).then(|| located(cx, &command)).transpose()?;
     let Images { work, ids } = images;
     let results = run_work(&work, args.how.progress).await;
     let code = tell_failures(&work, &results);
@@ -160,15 +162,19 @@ async fn hand_over(
             Some(Ok(Outcome::Done(_))) | None => note(&format!("image {reference}")),
             Some(Err(_)) => {}
         }
+        if job.destination.registry.is_none() {
+            note(&format!(
+                "no registry is set: {reference} stays on this machine"
+            ));
+        }
         ready.push(Ready { id, reference });
     }
     let arguments = arguments(action, &ready, further);
-    if args.dry_run {
+    let Some((program, first)) = located else {
         let words = command.iter().chain(&arguments).map(|word| word_of(word));
         print(&words.collect::<Vec<_>>().join(" "))?;
         return Ok(0);
-    }
-    let (program, first) = located(cx, &command)?;
+    };
     let mut command = Command::new(&program);
     command.args(first).args(&arguments).current_dir(&cx.folder);
     // In place of this program: signals and the exit code are its own.

@@ -320,8 +320,10 @@ fn code_is_handed_to_the_platform_with_its_images() {
     pyflyte register --image O4Tbm8uWQpsFtm_-UoL6SA=say-hello-image:Vy8axFmXciWqWuyEMAqYqA --image 2jU2vOTEgTXDTKIc5K0PMw=r.example/base:2jU2vOTEgTXDTKIc5K0PMw --image sgQlJJQZe5vEPpIraDyi6A=child:UPGZsGLXV0nCQFf1knetSg -p 'my project' app.py
     --- stderr
     would build say-hello-image:Vy8axFmXciWqWuyEMAqYqA with native
+    no registry is set: say-hello-image:Vy8axFmXciWqWuyEMAqYqA stays on this machine
     would build r.example/base:2jU2vOTEgTXDTKIc5K0PMw with native
     would build child:UPGZsGLXV0nCQFf1knetSg with native
+    no registry is set: child:UPGZsGLXV0nCQFf1knetSg stays on this machine
     ");
     assert_snapshot!(with(&["--platform-command", "union --config c.yaml", "app.py"]), @"
     exit code: 0
@@ -329,8 +331,10 @@ fn code_is_handed_to_the_platform_with_its_images() {
     union --config c.yaml register --image O4Tbm8uWQpsFtm_-UoL6SA=say-hello-image:Vy8axFmXciWqWuyEMAqYqA --image 2jU2vOTEgTXDTKIc5K0PMw=r.example/base:2jU2vOTEgTXDTKIc5K0PMw --image sgQlJJQZe5vEPpIraDyi6A=child:UPGZsGLXV0nCQFf1knetSg app.py
     --- stderr
     would build say-hello-image:Vy8axFmXciWqWuyEMAqYqA with native
+    no registry is set: say-hello-image:Vy8axFmXciWqWuyEMAqYqA stays on this machine
     would build r.example/base:2jU2vOTEgTXDTKIc5K0PMw with native
     would build child:UPGZsGLXV0nCQFf1knetSg with native
+    no registry is set: child:UPGZsGLXV0nCQFf1knetSg stays on this machine
     ");
     assert_snapshot!(with(&["--deployment", "byoc", "app.py"]), @"
     exit code: 0
@@ -338,8 +342,10 @@ fn code_is_handed_to_the_platform_with_its_images() {
     union register --image O4Tbm8uWQpsFtm_-UoL6SA=say-hello-image:Vy8axFmXciWqWuyEMAqYqA --image 2jU2vOTEgTXDTKIc5K0PMw=r.example/base:2jU2vOTEgTXDTKIc5K0PMw --image sgQlJJQZe5vEPpIraDyi6A=child:UPGZsGLXV0nCQFf1knetSg app.py
     --- stderr
     would build say-hello-image:Vy8axFmXciWqWuyEMAqYqA with native
+    no registry is set: say-hello-image:Vy8axFmXciWqWuyEMAqYqA stays on this machine
     would build r.example/base:2jU2vOTEgTXDTKIc5K0PMw with native
     would build child:UPGZsGLXV0nCQFf1knetSg with native
+    no registry is set: child:UPGZsGLXV0nCQFf1knetSg stays on this machine
     ");
     assert_snapshot!(with(&["app.py", "--", "--copy", "none"]), @"
     exit code: 2
@@ -354,8 +360,10 @@ fn code_is_handed_to_the_platform_with_its_images() {
     pyflyte register --image O4Tbm8uWQpsFtm_-UoL6SA=say-hello-image:Vy8axFmXciWqWuyEMAqYqA --image 2jU2vOTEgTXDTKIc5K0PMw=r.example/base:2jU2vOTEgTXDTKIc5K0PMw --image sgQlJJQZe5vEPpIraDyi6A=child:UPGZsGLXV0nCQFf1knetSg app.py parts/base.py
     --- stderr
     would build say-hello-image:Vy8axFmXciWqWuyEMAqYqA with native
+    no registry is set: say-hello-image:Vy8axFmXciWqWuyEMAqYqA stays on this machine
     would build r.example/base:2jU2vOTEgTXDTKIc5K0PMw with native
     would build child:UPGZsGLXV0nCQFf1knetSg with native
+    no registry is set: child:UPGZsGLXV0nCQFf1knetSg stays on this machine
     ");
     assert_snapshot!(with(&["--tag-scheme", "imagespec", "app.py"]), @"
     exit code: 2
@@ -413,8 +421,10 @@ fn a_task_runs_in_its_image() {
     pyflyte run --remote --image O4Tbm8uWQpsFtm_-UoL6SA=say-hello-image:Vy8axFmXciWqWuyEMAqYqA --image 2jU2vOTEgTXDTKIc5K0PMw=r.example/base:2jU2vOTEgTXDTKIc5K0PMw --image sgQlJJQZe5vEPpIraDyi6A=child:UPGZsGLXV0nCQFf1knetSg -p x app.py flow --n 1
     --- stderr
     would build say-hello-image:Vy8axFmXciWqWuyEMAqYqA with native
+    no registry is set: say-hello-image:Vy8axFmXciWqWuyEMAqYqA stays on this machine
     would build r.example/base:2jU2vOTEgTXDTKIc5K0PMw with native
     would build child:UPGZsGLXV0nCQFf1knetSg with native
+    no registry is set: child:UPGZsGLXV0nCQFf1knetSg stays on this machine
     ");
 }
 

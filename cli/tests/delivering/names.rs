@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use imagespec_core::error::BuildError;
 use imagespec_core::spec::ImageSpec;
 use imagespec_core::tag::flytekit::{Named, Surroundings, name};
 use imagespec_testkit::fuzz;
@@ -60,9 +61,16 @@ const REGISTRIES: [&str; 6] = [
 
 fn text(random: &mut StdRng) -> String {
     let pieces = random.random_range(0..6);
-    (0..pieces)
-        .map(|_| *PIECES.choose(random).expect("pieces"))
-        .collect()
+    let mut text = String::new();
+    for _ in 0..pieces {
+        // Of any plane, now and then.
+        if random.random_bool(0.01) {
+            text.push(random.random());
+        } else {
+            text.push_str(PIECES.choose(random).expect("pieces"));
+        }
+    }
+    text
 }
 
 fn list(random: &mut StdRng) -> Value {
@@ -223,7 +231,17 @@ fn fields(random: &mut StdRng, folder: &Path, depth: u32) -> Value {
         fields.insert("copy".to_owned(), paths.collect());
     }
     if some(random) {
-        fields.insert("requirements".to_owned(), "requirements.txt".into());
+        // A file that is not there and a folder cannot be read by anybody.
+        let odd = random.random_bool(0.03);
+        let paths: &[&str] = if odd {
+            &["gone.txt", "copied"]
+        } else {
+            &["requirements.txt"]
+        };
+        fields.insert(
+            "requirements".to_owned(),
+            (*paths.choose(random).expect("some")).into(),
+        );
     }
     if some(random) {
         fields.insert("pip_secret_mounts".to_owned(), json!([["a", "b"]]));
@@ -243,9 +261,10 @@ fn fields(random: &mut StdRng, folder: &Path, depth: u32) -> Value {
 }
 
 /// Our names of an image.
-fn named(folder: &Path, fields: &Value) -> Named {
+fn named(folder: &Path, fields: &Value) -> Result<Named, BuildError> {
     let parent = fields["base_image"].as_object();
     let parent = parent.map(|parent| named(folder, &Value::Object(parent.clone())));
+    let parent = parent.transpose()?;
     let spec: ImageSpec = serde_json::from_value(fields.clone()).expect("a spec");
     let around = Surroundings {
         folder,
@@ -254,7 +273,7 @@ fn named(folder: &Path, fields: &Value) -> Named {
         platform: None,
         base: parent.as_ref(),
     };
-    name(&spec, &around).unwrap_or_else(|error| panic!("{error}: {fields}"))
+    name(&spec, &around)
 }
 
 #[test]
@@ -266,6 +285,7 @@ fn names_are_those_of_the_real_flytekit() {
     println!("IMAGESPEC_TEST_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let mut peer = Peer::start("names.py");
+    let mut unsure = 0;
     for run in 0..RUNS {
         let folder = tempfile::tempdir().expect("a folder");
         write_files(&mut random, folder.path());
@@ -279,13 +299,21 @@ fn names_are_those_of_the_real_flytekit() {
         }
         let fields = fields(&mut random, folder.path(), 2);
         let theirs = peer.ask(&json!({"folder": folder.path(), "fields": fields}));
-        let ours = named(folder.path(), &fields);
-        assert_eq!(
-            theirs,
-            json!({"id": ours.id, "name": ours.image}),
-            "{fields}"
-        );
+        match named(folder.path(), &fields) {
+            Ok(ours) => assert_eq!(
+                theirs,
+                json!({"id": ours.id, "name": ours.image}),
+                "{fields}"
+            ),
+            // There is no answer where another Python would give another.
+            Err(error) if error.message.contains("the version of Python") => unsure += 1,
+            Err(error) => assert!(theirs["error"].is_string(), "{error}: {theirs} {fields}"),
+        }
     }
+    assert!(
+        unsure < RUNS / 4,
+        "{unsure} names depend on the version of Python"
+    );
 }
 
 #[test]
