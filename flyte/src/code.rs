@@ -63,7 +63,7 @@ impl Code {
     pub(crate) fn bases_first(&mut self) {
         let mut order: Vec<usize> = Vec::with_capacity(self.images.len());
         for index in 0..self.images.len() {
-            self.place(index, &mut order);
+            self.after_bases(index, &mut order);
         }
         let images = order.iter().map(|index| self.images[*index].clone());
         self.images = images.collect();
@@ -74,14 +74,14 @@ impl Code {
         }
     }
 
-    fn place(&self, index: usize, order: &mut Vec<usize>) {
+    fn after_bases(&self, index: usize, order: &mut Vec<usize>) {
         if order.contains(&index) {
             return;
         }
         if let Some(base) = &self.images[index].base {
             let base = self.images.iter().position(|image| *image == **base);
             if let Some(base) = base.filter(|base| *base != index) {
-                self.place(base, order);
+                self.after_bases(base, order);
             }
         }
         if !order.contains(&index) {

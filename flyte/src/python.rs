@@ -93,7 +93,7 @@ pub fn read(interpreter: &Interpreter, question: Question<'_>) -> Result<Code, B
         .map(|project| json!({ "root": project.root, "module": project.module }))
         .collect();
     let asked = json!({ "projects": projects, "fast": question.fast, "declaration": DECLARATION });
-    let child = Command::new(&interpreter.path)
+    let output = Command::new(&interpreter.path)
         .args(["-c", &script])
         .arg(asked.to_string())
         .current_dir(question.folder)
@@ -102,10 +102,7 @@ pub fn read(interpreter: &Interpreter, question: Question<'_>) -> Result<Code, B
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .spawn()
-        .map_err(|error| failed().caused_by(&error))?;
-    let output = child
-        .wait_with_output()
+        .output()
         .map_err(|error| failed().caused_by(&error))?;
     let answer = serde_json::from_slice(&output.stdout);
     let answer = answer.map_err(|error| {

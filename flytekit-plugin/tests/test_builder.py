@@ -121,6 +121,11 @@ def test_images_stay_here_when_flytekit_is_told_not_to_push(calls, monkeypatch):
     ImageBuildEngine.build(image)
     assert digest_in_registry(image) is None
 
+    monkeypatch.delenv("FLYTE_PUSH_IMAGE_SPEC")
+    ImageBuildEngine.build.cache_clear()
+    ImageBuildEngine.build(image)
+    assert digest_in_registry(image)
+
 
 @pytest.mark.parametrize(("said", "builder"), [("true", "imagespec"), ("", "default")])
 def test_a_setting_makes_it_the_default(said, builder):

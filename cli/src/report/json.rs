@@ -2,14 +2,14 @@
 
 use imagespec_core::event::{Event, EventSink};
 
-use super::say;
+use super::note;
 
 pub(super) struct JsonLines;
 
 impl EventSink for JsonLines {
     fn emit(&self, event: Event) {
         if let Ok(line) = serde_json::to_string(&event) {
-            say(&line);
+            note(&line);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use imagespec_core::event::{BuildEvent, Event, EventSink};
 
-use super::say;
+use super::note;
 
 #[derive(Default)]
 pub(super) struct Lines {
@@ -62,7 +62,7 @@ fn printable(line: &str) -> String {
 impl EventSink for Lines {
     fn emit(&self, event: Event) {
         if let Some(line) = self.line(event) {
-            say(&line);
+            note(&line);
         }
     }
 }

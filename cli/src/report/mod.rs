@@ -31,13 +31,8 @@ pub(crate) fn bytes(count: u64) -> String {
     indicatif::DecimalBytes(count).to_string()
 }
 
-/// A line for whoever watches.
-pub(crate) fn note(line: &str) {
-    say(line);
-}
-
 /// A line on standard error. Where nobody can read it, nobody does.
-fn say(line: &str) {
+pub(crate) fn note(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

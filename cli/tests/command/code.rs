@@ -62,6 +62,21 @@ fn place() -> Place {
     place
 }
 
+/// What a command would do.
+fn dry(place: &Place, command: &str, more: &[&str]) -> String {
+    let flags = [
+        command,
+        "--dry-run",
+        "--builder",
+        "native",
+        "--on-unknown",
+        "build",
+        "--progress",
+        "quiet",
+    ];
+    place.run(&[&flags[..], more].concat())
+}
+
 /// What is said of a file of this content.
 fn refused(text: &str) -> String {
     let head = "from flytekit import ImageSpec, task\n";
@@ -303,17 +318,7 @@ fn images_that_nobody_builds_are_told_of() {
 #[test]
 fn code_is_handed_to_the_platform_with_its_images() {
     let place = place();
-    let flags = [
-        "register",
-        "--dry-run",
-        "--builder",
-        "native",
-        "--on-unknown",
-        "build",
-        "--progress",
-        "quiet",
-    ];
-    let with = |more: &[&str]| place.run(&[&flags[..], more].concat());
+    let with = |more: &[&str]| dry(&place, "register", more);
     assert_snapshot!(with(&["app.py", "--", "-p", "my project"]), @"
     exit code: 0
     --- stdout
@@ -377,17 +382,7 @@ fn code_is_handed_to_the_platform_with_its_images() {
 #[test]
 fn a_task_runs_in_its_image() {
     let place = place();
-    let flags = [
-        "run",
-        "--dry-run",
-        "--builder",
-        "native",
-        "--on-unknown",
-        "build",
-        "--progress",
-        "quiet",
-    ];
-    let with = |more: &[&str]| place.run(&[&flags[..], more].concat());
+    let with = |more: &[&str]| dry(&place, "run", more);
     assert_snapshot!(with(&["app.py", "say_hello", "--name", "you and me"]), @"
     exit code: 0
     --- stdout

@@ -154,6 +154,10 @@ fn write_files(random: &mut StdRng, folder: &Path) {
         std::os::unix::fs::symlink("a.py", folder.join("src/link.py")).expect("a link");
         std::os::unix::fs::symlink("nowhere", folder.join("src/lost.py")).expect("a link");
     }
+    if random.random_bool(0.02) {
+        // A file that nobody can read, root included.
+        std::os::unix::fs::symlink("/proc/self/mem", folder.join("src/mem.txt")).expect("a link");
+    }
 }
 
 fn fields(random: &mut StdRng, folder: &Path, depth: u32) -> Value {

@@ -6,7 +6,6 @@ use ruff_text_size::Ranged;
 
 use super::expressions::{LARGE, insert};
 use super::library;
-use super::statements::value_reaches;
 use super::value::{Arguments, Image, Pairs, Shared, Value};
 use super::{Frame, Reader};
 
@@ -153,7 +152,7 @@ fn list_method(
     name: &str,
     arguments: &Arguments,
 ) -> Option<Value> {
-    let fits = |value: &Value| !value_reaches(value, owner);
+    let fits = |value: &Value| !value.reaches(owner);
     match (name, arguments.positional.as_slice()) {
         ("append", [value]) if fits(value) => held.borrow_mut().push(value.clone()),
         ("extend", [values]) => {
@@ -213,7 +212,7 @@ fn dict_method(
         ("values", []) => pairs(|(_, value)| value.clone()),
         ("items", []) => pairs(|(key, value)| Value::Tuple([key.clone(), value.clone()].into())),
         ("copy", []) => Value::dict(held.borrow().clone()),
-        ("setdefault", [key, default]) if !value_reaches(default, owner) => {
+        ("setdefault", [key, default]) if !default.reaches(owner) => {
             if let Some(value) = find(key)? {
                 value
             } else {
@@ -236,7 +235,7 @@ fn dict_method(
                     .iter()
                     .map(|(name, value)| (Value::text(name), value.clone())),
             );
-            if further.iter().any(|(_, value)| value_reaches(value, owner)) {
+            if further.iter().any(|(_, value)| value.reaches(owner)) {
                 return None;
             }
             for (key, value) in further {

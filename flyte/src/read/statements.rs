@@ -166,7 +166,7 @@ impl Reader<'_> {
                 let owner = self.eval(&attribute.value, frame);
                 match owner {
                     Value::Image(image) => {
-                        if value_reaches(&value, &Value::Image(Rc::clone(&image))) {
+                        if value.reaches(&Value::Image(Rc::clone(&image))) {
                             image
                                 .fields
                                 .lose(&frame.unknown(target, "an image in itself"));
@@ -222,7 +222,7 @@ impl Reader<'_> {
     /// `owner[key] = value`.
     fn put(&mut self, owner: &Value, key: &Value, value: Value, at: &Expr, frame: &Frame) {
         let why = || frame.unknown(at, "what is changed here");
-        if value_reaches(&value, owner) {
+        if value.reaches(owner) {
             return owner.lose(&why());
         }
         match (owner, key) {
@@ -454,30 +454,5 @@ impl Reader<'_> {
             in_class: false,
             unknowns: Rc::clone(&self.unknowns),
         }
-    }
-}
-
-/// Whether a value is, or holds, another one that can change.
-pub(super) fn value_reaches(value: &Value, target: &Value) -> bool {
-    let within = |items: &[Value]| items.iter().any(|item| value_reaches(item, target));
-    match (value, target) {
-        (Value::List(a), Value::List(b)) if Rc::ptr_eq(a, b) => true,
-        (Value::Dict(a), Value::Dict(b)) if Rc::ptr_eq(a, b) => true,
-        (Value::Image(a), Value::Image(b)) if Rc::ptr_eq(a, b) => true,
-        (Value::List(list), _) => within(&list.held.borrow()),
-        (Value::Dict(dict), _) => dict
-            .held
-            .borrow()
-            .iter()
-            .any(|(_, value)| value_reaches(value, target)),
-        (Value::Tuple(items), _) => within(items),
-        (Value::Holder(items), _) => within(items),
-        (Value::Image(image), _) => image
-            .fields
-            .held
-            .borrow()
-            .values()
-            .any(|value| value_reaches(value, target)),
-        _ => false,
     }
 }

@@ -400,6 +400,31 @@ impl Value {
         }
     }
 
+    /// Whether a value is, or holds, another one that can change.
+    pub(super) fn reaches(&self, target: &Self) -> bool {
+        let within = |items: &[Value]| items.iter().any(|item| item.reaches(target));
+        match (self, target) {
+            (Value::List(a), Value::List(b)) if Rc::ptr_eq(a, b) => true,
+            (Value::Dict(a), Value::Dict(b)) if Rc::ptr_eq(a, b) => true,
+            (Value::Image(a), Value::Image(b)) if Rc::ptr_eq(a, b) => true,
+            (Value::List(list), _) => within(&list.held.borrow()),
+            (Value::Dict(dict), _) => dict
+                .held
+                .borrow()
+                .iter()
+                .any(|(_, value)| value.reaches(target)),
+            (Value::Tuple(items), _) => within(items),
+            (Value::Holder(items), _) => within(items),
+            (Value::Image(image), _) => image
+                .fields
+                .held
+                .borrow()
+                .values()
+                .any(|value| value.reaches(target)),
+            _ => false,
+        }
+    }
+
     /// The images in it.
     pub(super) fn images(&self, into: &mut Vec<Rc<Image>>) {
         match self {

@@ -8,21 +8,7 @@ use crate::flytekit::FLYTEKIT;
 use crate::place::{Place, has};
 use crate::registry::Served;
 
-const HELLO: &str = r#"
-from flytekit import ImageSpec, task, workflow
-
-image_spec = ImageSpec(builder="union", name="say-hello-image", requirements="uv.lock")
-
-
-@task(container_image=image_spec)
-def say_hello(name: str) -> str:
-    return f"Hello, {name}!"
-
-
-@workflow
-def hello_world_wf(name: str = "world") -> str:
-    return say_hello(name=name)
-"#;
+const EXAMPLE: &str = include_str!("../../../../examples/flyte/app.py");
 
 const SEVERAL: &str = r#"
 import os
@@ -105,7 +91,10 @@ fn the_first_example_works_both_ways_and_runs_in_its_image() {
         return;
     }
     let place = place("");
-    place.write("app.py", HELLO);
+    let locked = EXAMPLE.replace("requirements.txt", "uv.lock");
+    let of_service = locked.replace("ImageSpec(name", "ImageSpec(builder=\"union\", name");
+    assert!(of_service.contains("union") && of_service.contains("uv.lock"));
+    place.write("app.py", &of_service);
     place.write(
         "pyproject.toml",
         "[project]\nname = \"hello\"\nversion = \"1\"\nrequires-python = \">=3.11,<3.12\"\ndependencies = [\"flytekit\", \"setuptools<81\"]\n",
@@ -157,7 +146,7 @@ fn the_example_runs_in_its_image() {
     }
     let place = place("");
     for (name, text) in [
-        ("app.py", include_str!("../../../../examples/flyte/app.py")),
+        ("app.py", EXAMPLE),
         (
             "requirements.txt",
             include_str!("../../../../examples/flyte/requirements.txt"),
