@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use imagespec_core::builder::BuiltImage;
 use imagespec_core::context::Output;
+use imagespec_core::contract::USER_SHELL;
 use imagespec_core::digest::Framed;
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::Base;
@@ -14,12 +15,12 @@ use imagespec_debian::{Archive, Package, base as debian, layers};
 use imagespec_oci::Reference;
 use imagespec_oci::image::{Document, Image, Runtime};
 use imagespec_oci::store::write_atomically;
+use imagespec_python::lock::Libc;
 use imagespec_python::standalone;
 
 use crate::assemble::{Assembly, Draft};
 use crate::deliver::megabytes;
 use crate::layers::store_error;
-use crate::libc::Libc;
 use crate::provenance::{Foundation, Packages, Provenance, System};
 use crate::recipe::{Interpreter, LazyLayer, Origin, Recipe};
 
@@ -162,7 +163,7 @@ impl Assembly<'_> {
                 suite: Some(suite.to_owned()),
                 architecture: architecture.to_owned(),
                 packages: Packages::Ours(packages),
-                shell: true,
+                shell: Some(USER_SHELL.to_owned()),
             },
             python: Some(interpreter),
             libc: Some(known.map_or(Libc::Glibc(2, 17), |(_, libc)| *libc)),

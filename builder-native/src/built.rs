@@ -23,7 +23,7 @@ const RECIPE: u64 = 1;
 const SCRIPT: &str = r#"root=/tmp/imagespec/source
 mkdir -p "$root"
 if [ -d "$IMAGESPEC_SOURCE" ]; then
-  cp -a --no-preserve=ownership "$IMAGESPEC_SOURCE" "$root/checkout"
+  cp -RP "$IMAGESPEC_SOURCE" "$root/checkout"
 else
   "$IMAGESPEC_PYTHON" -I -c 'import shutil, sys; shutil.unpack_archive(sys.argv[1], sys.argv[2])' "$IMAGESPEC_SOURCE" "$root"
 fi
@@ -225,7 +225,7 @@ pub(crate) fn target(draft: &Draft) -> Result<Target, BuildError> {
     Ok(Target {
         python: draft.foundation.interpreter()?.minor,
         platform: draft.platform.clone(),
-        glibc: draft.foundation.glibc()?,
+        libc: draft.foundation.libc()?,
     })
 }
 /// The step in which a source distribution becomes a wheel.

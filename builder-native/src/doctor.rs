@@ -15,7 +15,7 @@ use imagespec_core::resolve::DEFAULT_SUITE;
 use imagespec_debian::{Archive, ArchiveOptions, base};
 use imagespec_oci::credentials::Credentials;
 use imagespec_oci::{Engine, Reference, Registry};
-use imagespec_python::lock::{LockRequest, Target, lock};
+use imagespec_python::lock::{Libc, LockRequest, Target, lock};
 use serde::Serialize;
 
 /// Bytes that an image with a few packages takes, caches included.
@@ -162,7 +162,7 @@ async fn index(host: &Host) -> Result<String, BuildError> {
         target: &Target {
             python: 11,
             platform: Platform::amd64(),
-            glibc: (2, 36),
+            libc: Libc::Glibc(2, 36),
         },
         refresh: true,
         interpreter: None,

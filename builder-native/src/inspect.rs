@@ -14,11 +14,12 @@ use imagespec_oci::images::ImageStore;
 use imagespec_oci::layer::LayerEntry;
 use imagespec_oci::store::write_atomically;
 use imagespec_oci::tree::{File, Tree};
+use imagespec_python::lock::Libc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::assemble::environment;
-use crate::libc::{self, Libc};
+use crate::libc;
 use crate::run::open;
 
 /// Version of what is found: part of the name under which it is kept.
@@ -75,6 +76,8 @@ pub(crate) enum Part {
     Folders,
     /// `/bin/bash`.
     Bash,
+    /// `/bin/sh`.
+    Shell,
     /// `/usr/bin/apt-get`.
     Apt,
     /// Authorities for TLS.
@@ -188,6 +191,7 @@ impl Inspection<'_> {
                 folders.iter().all(|path| tree.has_directory(path)),
             ),
             (Part::Bash, tree.file("bin/bash").is_some()),
+            (Part::Shell, tree.file("bin/sh").is_some()),
             (Part::Apt, tree.file("usr/bin/apt-get").is_some()),
             (
                 Part::Authorities,

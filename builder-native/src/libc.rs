@@ -1,39 +1,17 @@
 //! Which C library a base has, by the library itself.
 
-use std::fmt;
-
 use imagespec_oci::tree::{File, Node, Tree};
-use serde::{Deserialize, Serialize};
+use imagespec_python::lock::Libc;
 
 /// The largest C library that is read, in bytes.
 const LIMIT: u64 = 8 << 20;
-
-/// A C library.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Libc {
-    /// GNU's, of a version.
-    Glibc(u32, u32),
-    /// musl.
-    Musl,
-}
-
-impl fmt::Display for Libc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Glibc(major, minor) => write!(f, "glibc {major}.{minor}"),
-            Self::Musl => f.write_str("musl"),
-        }
-    }
-}
+/// The least that a musl promises which does not say its version.
+const OLDEST_MUSL: (u32, u32) = (1, 1);
 
 /// How much is wanted of a file of a name, if it may be a C library.
 pub(crate) fn wanted(name: &str) -> Option<u64> {
-    if is_glibc(name) {
-        Some(LIMIT)
-    } else {
-        is_musl(name).then_some(0)
-    }
+    // Debian's musl is called `libc.so`, and linked to by the name that programs have of it.
+    (is_glibc(name) || is_musl(name) || name == "libc.so").then_some(LIMIT)
 }
 
 fn is_glibc(name: &str) -> bool {
@@ -48,7 +26,7 @@ fn is_musl(name: &str) -> bool {
 /// The C library of a base: that of `program` where its head tells, else what there is.
 pub(crate) fn find(tree: &Tree, program: Option<&File>) -> Option<Libc> {
     let mut glibc = None;
-    let mut musl = false;
+    let mut musl = None;
     for (path, node) in tree.iter() {
         let Some((folder, name)) = std::str::from_utf8(path)
             .ok()
@@ -56,7 +34,12 @@ pub(crate) fn find(tree: &Tree, program: Option<&File>) -> Option<Libc> {
         else {
             continue;
         };
-        musl |= is_musl(name);
+        if is_musl(name)
+            && let Some(file) = tree.file(&format!("{folder}/{name}"))
+        {
+            let found = musl_version(&file.content).unwrap_or(OLDEST_MUSL);
+            musl = Some(musl.map_or(found, |least: (u32, u32)| least.min(found)));
+        }
         if let Node::File(file) = node
             && is_glibc(name)
             && is_searched(folder)
@@ -70,7 +53,7 @@ pub(crate) fn find(tree: &Tree, program: Option<&File>) -> Option<Libc> {
         program.is_some_and(|file| file.content.windows(8).any(|part| part == b"/ld-musl"));
     match glibc {
         Some(minor) if !says_musl => Some(Libc::Glibc(2, minor)),
-        _ => musl.then_some(Libc::Musl),
+        _ => musl.map(|(major, minor)| Libc::Musl(major, minor)),
     }
 }
 
@@ -105,9 +88,31 @@ fn newest(library: &[u8]) -> Option<u32> {
     best
 }
 
+/// The version that a musl says it is, a text of its own: `1.2.3`.
+fn musl_version(library: &[u8]) -> Option<(u32, u32)> {
+    let texts = library.split(|byte| *byte == 0);
+    let mut texts = texts.filter(|text| (5..=16).contains(&text.len()) && text.starts_with(b"1."));
+    texts.find_map(|text| {
+        let mut numbers = std::str::from_utf8(text).ok()?.splitn(3, '.');
+        let mut number = || numbers.next()?.parse::<u32>().ok();
+        let version = (number()?, number()?);
+        // Of a version between two releases, `1.2.3-git-12-g…`, the number ends before it does.
+        let patch = numbers.next()?.split('-').next()?;
+        patch.parse::<u32>().ok().map(|_| version)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_musl_tells_its_version() {
+        let library = b"\x7fELF\x001.5\x00127.0.0.1\x001.2.x\x001.2.3\x00musl libc (x86_64)\n\0";
+        assert_eq!(musl_version(library), Some((1, 2)));
+        assert_eq!(musl_version(b"\x001.1.24-git-3-gabc\x00"), Some((1, 1)));
+        assert_eq!(musl_version(b"musl libc"), None);
+    }
 
     #[test]
     fn a_glibc_tells_the_newest_of_its_versions() {

@@ -83,14 +83,7 @@ impl Assembly<'_> {
                         .write_here(recipe.title(), |layer| self.copied(layer, field, from, to))
                 });
             }
-            Recipe::Commands {
-                suite,
-                commands,
-                env,
-            } => {
-                let suite = suite.as_deref();
-                return self.run_commands(below, recipe, suite, commands, env).await;
-            }
+            Recipe::Commands { .. } => return self.run_commands(below, recipe).await,
             Recipe::Apt { added, .. } => return self.install(below, recipe, added).await,
         };
         let title = recipe.title();

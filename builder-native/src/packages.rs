@@ -250,6 +250,8 @@ impl Assembly<'_> {
         let script = Script {
             title: recipe.title(),
             field: "apt_packages",
+            // Every package system has it.
+            shell: "/bin/sh",
             line,
             env: &env,
             lent: Vec::new(),

@@ -7,9 +7,9 @@ use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
 use imagespec_debian::Package;
 use imagespec_oci::store::write_atomically;
+use imagespec_python::lock::Libc;
 use serde::{Deserialize, Serialize};
 
-use crate::libc::Libc;
 use crate::recipe::{Interpreter, LazyLayer};
 
 /// What the packages of an image stand on.
@@ -36,8 +36,8 @@ pub(crate) struct System {
     /// Architecture, as Debian names it; empty where it has none.
     pub(crate) architecture: String,
     pub(crate) packages: Packages,
-    /// Whether there is a `/bin/bash`.
-    pub(crate) shell: bool,
+    /// `/bin/bash`, where there is none `/bin/sh`.
+    pub(crate) shell: Option<String>,
 }
 
 /// The packages of a system.
@@ -71,19 +71,15 @@ impl Foundation {
         })
     }
 
-    /// The version of glibc that packages are chosen for.
-    pub(crate) fn glibc(&self) -> Result<(u32, u32), BuildError> {
-        match self.libc {
-            Some(Libc::Glibc(major, minor)) => Ok((major, minor)),
-            other => {
-                let found = other.map_or_else(|| "none".to_owned(), |libc| libc.to_string());
-                Err(BuildError::input(format!(
-                    "builder `native` installs Python packages over glibc, and the base image has: {found}"
-                ))
-                .field("base_image")
-                .hint("name a base that has glibc, as those of Debian and Ubuntu"))
-            }
-        }
+    /// The C library that packages are chosen for.
+    pub(crate) fn libc(&self) -> Result<Libc, BuildError> {
+        self.libc.ok_or_else(|| {
+            BuildError::input(
+                "the base image has neither glibc nor musl, one of which Python packages are made for",
+            )
+            .field("base_image")
+            .hint("name a base of Debian, Ubuntu or Alpine")
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use imagespec_core::contract::USER;
 use imagespec_core::digest::Digest;
 use imagespec_debian::{LayerPlan, Package};
 use imagespec_oci::cache::Layer;
-use imagespec_python::lock::LockedWheel;
+use imagespec_python::lock::{Libc, LockedWheel};
 use imagespec_python::standalone::Standalone;
 use imagespec_python::venv::Venv;
 use imagespec_python::wheel::Layout;
@@ -73,6 +73,9 @@ pub(crate) enum Recipe {
     /// Commands of a spec, over a Debian suite if it is one.
     Commands {
         suite: Option<String>,
+        /// The shell of the layers below, and their C library.
+        shell: String,
+        libc: Option<Libc>,
         commands: Vec<String>,
         env: IndexMap<String, String>,
     },

@@ -3,11 +3,10 @@
 use std::io::Read as _;
 use std::process::Stdio;
 
-use imagespec_core::contract::DEFAULT_PATH;
+use imagespec_core::contract::{DEFAULT_PATH, USER_SHELL};
 use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
-use imagespec_core::plan::Step;
 use imagespec_core::platform::Platform;
 use imagespec_debian::base as debian;
 use imagespec_oci::cache::Layer;
@@ -267,6 +266,9 @@ impl Assembly<'_> {
         } else {
             Packages::None
         };
+        let shells = [(Part::Bash, USER_SHELL), (Part::Shell, "/bin/sh")];
+        let shell = shells.iter().find(|(part, _)| facts.parts.contains(part));
+        let shell = shell.map(|(_, path)| *path);
         let architecture = debian::architecture(platform).unwrap_or_default();
         Ok(Foundation {
             system: System {
@@ -274,7 +276,7 @@ impl Assembly<'_> {
                 suite: facts.suite.clone(),
                 architecture: architecture.to_owned(),
                 packages,
-                shell: facts.parts.contains(&Part::Bash),
+                shell: shell.map(str::to_owned),
             },
             python,
             libc: facts.libc,
@@ -283,14 +285,10 @@ impl Assembly<'_> {
         })
     }
 
-    /// Says what tasks may miss, where no step of the plan does.
+    /// Says what tasks may miss.
     fn warn(&self, facts: &Facts, text: &str) {
-        let runs = self.plan.steps.iter();
-        let runs = runs
-            .into_iter()
-            .any(|step| matches!(step, Step::Run { .. }));
         let mut missing = Vec::new();
-        if !facts.parts.contains(&Part::Bash) && !runs {
+        if !facts.parts.contains(&Part::Bash) {
             missing.push("no `/bin/bash`");
         }
         if !facts.parts.contains(&Part::Authorities) {

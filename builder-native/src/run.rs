@@ -7,6 +7,8 @@ use flate2::read::MultiGzDecoder;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use imagespec_core::contract::{PIP, VENV, WORKDIR};
 use imagespec_core::error::{BuildError, ErrorKind};
+use imagespec_core::host::Host;
+use imagespec_core::platform::Platform;
 use imagespec_core::shell::word;
 use imagespec_debian::Lists;
 use imagespec_oci::cache::Layer;
@@ -14,6 +16,7 @@ use imagespec_oci::images::ImageStore;
 use imagespec_oci::layer::LayerWriter;
 use imagespec_oci::store::BlobWriter;
 use imagespec_python::index::{Loan, network};
+use imagespec_python::lock::Libc;
 use imagespec_python::uv::Uv;
 use imagespec_sandbox::{Job, Mount, Snapshots, Tier, changes, run};
 use indexmap::IndexMap;
@@ -57,6 +60,8 @@ pub(crate) struct Script<'a> {
     pub(crate) title: String,
     /// The field of the spec that asks for it.
     pub(crate) field: &'static str,
+    /// The shell that runs it.
+    pub(crate) shell: &'a str,
     pub(crate) line: String,
     pub(crate) env: &'a IndexMap<String, String>,
     /// Variables of this machine, on which the layer does not depend.
@@ -93,12 +98,13 @@ impl Assembly<'_> {
         }
         let recipe = Recipe::Commands {
             suite: draft.foundation.system.debian().map(str::to_owned),
+            shell: can_run(draft, "commands")?.to_owned(),
+            libc: draft.foundation.libc,
             commands: commands.to_vec(),
             env,
         };
         // Its lines are told under the same name.
         let step = self.cx.progress.step("commands", recipe.title());
-        can_run(draft, "commands")?;
         let cached = self.add(draft, recipe).await?;
         step.finish(cached, "done");
         Ok(())
@@ -109,19 +115,26 @@ impl Assembly<'_> {
         &self,
         below: &[LazyLayer],
         recipe: &Recipe,
-        suite: Option<&str>,
-        commands: &[String],
-        env: &IndexMap<String, String>,
     ) -> Result<Layer, BuildError> {
+        let Recipe::Commands {
+            suite,
+            shell,
+            libc,
+            commands,
+            env,
+        } = recipe
+        else {
+            return Err(BuildError::failed("these are no commands"));
+        };
         let host = &self.native.host;
-        let uv = Uv::find(host).await?;
+        let uv = lent_uv(host, *libc, &Platform::host()).await?;
         let (tools, pip) = program(host, "pip", PIP)?;
         let Loan {
             env: lent,
             mut mounts,
             mut withheld,
         } = network(host, Path::new(AUTHORITIES));
-        let lists = match suite {
+        let lists = match suite.as_deref() {
             Some(suite) => self.archive()?.lists(suite, Path::new(KEYS))?,
             None => Lists::default(),
         };
@@ -135,7 +148,8 @@ impl Assembly<'_> {
         let script = Script {
             title: recipe.title(),
             field: "commands",
-            line: line(commands),
+            shell,
+            line: line(shell, commands),
             env,
             lent,
             mounts,
@@ -197,7 +211,7 @@ impl Assembly<'_> {
                     .into_iter()
                     .chain(self.snapshots(below, &|_| true, tier).await?)
                     .collect(),
-                ["/bin/bash", "-c", &script.line],
+                [script.shell, "-c", &script.line],
             )
         };
         let mut last = std::collections::VecDeque::new();
@@ -261,10 +275,11 @@ impl Assembly<'_> {
 }
 
 /// Refuses what has to run programs of a platform that this machine is not, or without the shell for it.
-pub(crate) fn can_run(draft: &Draft, field: &'static str) -> Result<(), BuildError> {
-    has_shell(draft, field)?;
+/// Says which shell runs them.
+pub(crate) fn can_run<'d>(draft: &'d Draft, field: &'static str) -> Result<&'d str, BuildError> {
+    let shell = shell(draft, field)?;
     if draft.platform.is_host() {
-        return Ok(());
+        return Ok(shell);
     }
     let message = format!(
         "programs of `{}` do not run on this machine, and `{field}` needs some",
@@ -277,21 +292,33 @@ pub(crate) fn can_run(draft: &Draft, field: &'static str) -> Result<(), BuildErr
 
 /// A line that runs commands one after another, each in a shell of its own as in a `RUN` of its own, up to the first
 /// that fails.
-fn line(commands: &[String]) -> String {
-    let each = |command: &String| format!("/bin/bash -c {}", word(command));
+fn line(shell: &str, commands: &[String]) -> String {
+    let each = |command: &String| format!("{shell} -c {}", word(command));
     let each: Vec<_> = commands.iter().map(each).collect();
     each.join(" && ")
 }
 
-/// Refuses what needs a shell where there is none.
-pub(crate) fn has_shell(draft: &Draft, field: &'static str) -> Result<(), BuildError> {
-    if draft.foundation.system.shell {
-        return Ok(());
+/// The shell of an image. Refuses what needs one where there is none.
+pub(crate) fn shell<'d>(draft: &'d Draft, field: &'static str) -> Result<&'d str, BuildError> {
+    draft.foundation.system.shell.as_deref().ok_or_else(|| {
+        let message =
+            format!("the base image has neither `/bin/bash` nor `/bin/sh`, which `{field}` needs");
+        BuildError::input(message)
+            .field(field)
+            .hint("name a `base_image` that has one")
+    })
+}
+
+/// A uv that runs in an image with a C library.
+pub(crate) async fn lent_uv(
+    host: &Host,
+    libc: Option<Libc>,
+    platform: &Platform,
+) -> Result<Uv, BuildError> {
+    match libc {
+        Some(Libc::Musl(..)) => Uv::portable(host, platform).await,
+        Some(Libc::Glibc(..)) | None => Uv::find(host).await,
     }
-    let message = format!("the base image has no `/bin/bash`, which `{field}` needs");
-    Err(BuildError::input(message)
-        .field(field)
-        .hint("name a `base_image` that has it"))
 }
 
 /// Unpacks layers that are not unpacked yet, and says where they all are.

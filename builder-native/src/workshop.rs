@@ -13,7 +13,6 @@ use imagespec_core::mask::Mask;
 use imagespec_core::platform::Platform;
 use imagespec_python::index::{Settings, indexes, redacted};
 use imagespec_python::lock::{CHECKOUTS, Order, Workshop};
-use imagespec_python::uv::Uv;
 use imagespec_sandbox::{Job, Mount, remove_tree, run};
 use tempfile::TempDir;
 
@@ -21,7 +20,7 @@ use crate::assemble::{Assembly, Draft, environment};
 use crate::limits::exceeded;
 use crate::machine::AUTHORITIES;
 use crate::python::resolving;
-use crate::run::{TOOLS, has_shell};
+use crate::run::{TOOLS, lent_uv, shell};
 
 /// Where results are left.
 pub(crate) const RESULTS: &str = "/tmp/imagespec/out";
@@ -70,7 +69,7 @@ pub(crate) struct Done {
 impl Assembly<'_> {
     /// Runs a task over the layers of a draft, with its secrets.
     pub(crate) async fn task(&self, draft: &Draft, task: Task<'_>) -> Result<Done, BuildError> {
-        has_shell(draft, task.field)?;
+        let shell = shell(draft, task.field)?;
         let host = &self.native.host;
         let tier = imagespec_sandbox::tier(host).await;
         let tier = tier.map_err(|error| {
@@ -80,7 +79,7 @@ impl Assembly<'_> {
             .prefix(".build-")
             .tempdir_in(&host.cache_dir)
             .map_err(|error| unusable(&error))?;
-        let uv = Uv::find(host).await?;
+        let uv = lent_uv(host, draft.foundation.libc, &draft.platform).await?;
         let loan = indexes(task.settings, Path::new(AUTHORITIES));
         let mut mounts = loan.mounts;
         mounts.push((uv.path().to_owned(), Path::new(TOOLS).join("uv")));
@@ -103,7 +102,7 @@ impl Assembly<'_> {
             limits: self.native.limits,
             ..Job::new(
                 self.snapshots(&draft.layers, &|_| true, tier).await?,
-                ["/bin/bash", "-c", &line],
+                [shell, "-c", &line],
             )
         };
         let mask = Mask::of(self.cx.secrets);
@@ -268,12 +267,12 @@ fn resolution(order: &Order<'_>, lent: &str) -> String {
     let copies = if order.checkouts.is_empty() {
         String::new()
     } else {
-        format!("mkdir -p {CHECKOUTS}\ncp -a --no-preserve=ownership {lent}/. {CHECKOUTS}/\n")
+        format!("mkdir -p {CHECKOUTS}\ncp -RP {lent}/. {CHECKOUTS}/\n")
     };
     let words: Vec<_> = order.arguments.iter().map(|word| quoted(word)).collect();
     let (subcommand, rest) = words.split_at(2.min(words.len()));
     format!(
-        "{copies}cp -r --no-preserve=ownership {LENT}/python /tmp/imagespec/python\n\
+        "{copies}cp -RP {LENT}/python /tmp/imagespec/python\n\
          cd /tmp/imagespec/python\n\
          exec uv {} --python \"$IMAGESPEC_PYTHON\" --output-file {RESULTS}/pylock.toml {}\n",
         subcommand.join(" "),

@@ -17,7 +17,7 @@ use imagespec_core::platform::Platform;
 use imagespec_core::resolve::python_of_suite;
 use imagespec_debian::{Archive, ArchiveOptions};
 use imagespec_python::index::{Loan, PROXIES, Settings, indexes, logins_with, network, proxies};
-use imagespec_python::lock::{LockRequest, Target, pins};
+use imagespec_python::lock::{Libc, LockRequest, Target, pins};
 use imagespec_python::uv::Uv;
 
 use crate::tree::{DOCKERFILE, Doorman, Tree};
@@ -201,7 +201,7 @@ async fn python(
         let target = Target {
             python: minor(plan)?,
             platform: platform.unwrap_or_else(Platform::host),
-            glibc: (2, 17),
+            libc: Libc::Glibc(2, 17),
         };
         let request = LockRequest {
             requirements: lock,

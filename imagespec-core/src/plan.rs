@@ -127,7 +127,7 @@ pub enum Step {
     },
     /// Run shell commands as root, one after another, stopping at the first that fails.
     Run {
-        /// Each a line for `/bin/bash -c`.
+        /// Each a line for `/bin/bash -c`, or `/bin/sh -c` in an image without bash.
         commands: Vec<String>,
     },
 }

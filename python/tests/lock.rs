@@ -13,7 +13,7 @@ use imagespec_core::platform::Platform;
 use imagespec_http::Client;
 use imagespec_python::fetch::{cached, fetch};
 use imagespec_python::index::environment;
-use imagespec_python::lock::{Lock, LockRequest, LockedWheel, Target, lock};
+use imagespec_python::lock::{Libc, Lock, LockRequest, LockedWheel, Target, lock};
 use imagespec_python::uv::Uv;
 use imagespec_python::wheel::Wheel;
 use tempfile::TempDir;
@@ -126,7 +126,7 @@ impl Declared {
             target: Target {
                 python: 11,
                 platform: Platform::amd64(),
-                glibc: (2, 36),
+                libc: Libc::Glibc(2, 36),
             },
         }
     }
@@ -350,19 +350,20 @@ async fn what_cannot_be_locked_is_refused_by_name_and_line() {
 async fn other_platforms_have_other_wheels_and_newer_bases_no_fewer() {
     let machine = Machine::new().await;
     let mut declared = Declared::packages(&["markupsafe==3.0.2"]);
-    for (platform, glibc, tag) in [
-        ("linux/arm64", (2, 36), "aarch64"),
-        ("linux/amd64", (2, 41), "x86_64"),
+    for (platform, libc, tags) in [
+        ("linux/arm64", Libc::Glibc(2, 36), ["manylinux", "aarch64"]),
+        ("linux/amd64", Libc::Glibc(2, 41), ["manylinux", "x86_64"]),
+        ("linux/amd64", Libc::Musl(1, 2), ["musllinux", "x86_64"]),
     ] {
         declared.target = Target {
             python: 13,
             platform: platform.parse().expect("a platform"),
-            glibc,
+            libc,
         };
         let lock = declared.lock(&machine).await.expect("a lock");
         let filename = &lock.wheels[0].filename;
         assert!(
-            filename.contains("cp313-cp313-manylinux") && filename.contains(tag),
+            filename.contains("cp313-cp313-") && tags.iter().all(|tag| filename.contains(tag)),
             "{filename}"
         );
     }

@@ -16,7 +16,7 @@ struct Need {
     tests: &'static str,
 }
 
-const NEEDS: [Need; 24] = [
+const NEEDS: [Need; 25] = [
     Need {
         check: || on_path("git"),
         name: "git",
@@ -50,6 +50,12 @@ const NEEDS: [Need; 24] = [
         name: "libseccomp",
         package: "libseccomp-dev",
         tests: "a current engine",
+    },
+    Need {
+        check: || on_path("musl-gcc"),
+        name: "musl-gcc",
+        package: "musl-tools",
+        tests: "bases over musl",
     },
     Need {
         check: || on_path("etcd"),

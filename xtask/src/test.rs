@@ -88,11 +88,16 @@ impl Parts {
                 &[tools::KUBERNETES, tools::KANIKO],
             ),
         ];
+        let mut programs = programs
+            .map(|(name, modules)| (name, found(modules)))
+            .to_vec();
+        let musl = tools::musl_python(workspace)
+            .inspect_err(|error| report::note(&error.to_string()))
+            .unwrap_or_default();
+        programs.push(("IMAGESPEC_TEST_MUSL", musl.into()));
         Ok(Self {
             path: path.unwrap_or_default(),
-            programs: programs
-                .map(|(name, modules)| (name, found(modules)))
-                .into(),
+            programs,
         })
     }
 

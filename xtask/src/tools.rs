@@ -189,6 +189,73 @@ impl Module {
     }
 }
 
+/// A Python over musl, compiled from the source of this machine's own, as no distribution of one can be had by name:
+/// a folder with `bin/python3.N` and `lib/python3.N`.
+pub(crate) fn musl_python(workspace: &Workspace) -> Result<PathBuf, Error> {
+    let own = fs_err::canonicalize("/usr/bin/python3").unwrap_or_default();
+    let name = own.file_name().unwrap_or_default().to_string_lossy();
+    let folder = workspace.tools().join(format!("musl-{name}"));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    if !on_path("musl-gcc") {
+        return Err(Error::Missing {
+            program: "musl-gcc",
+        });
+    }
+    report::note(&format!("compiling {name} for musl"));
+    let build = scratch(workspace)?;
+    let partial = folder.with_extension("partial");
+    Program::new("sh")
+        .args(["-eu", "-c", MUSL_PYTHON, "sh", &name])
+        .arg(&partial)
+        .folder(build.path())
+        .run()?;
+    fs_err::rename(&partial, &folder)?;
+    Ok(folder)
+}
+
+/// Compiles a Python in the folder it runs in, and puts it together in another: its name, that folder.
+const MUSL_PYTHON: &str = r#"
+mkdir -p sources lists/partial python zlib
+for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    [ ! -f "$file" ] || sed 's/^deb /deb-src /; s/^Types:.*/Types: deb-src/' "$file" > "sources/${file##*/}"
+done
+apt() {
+    apt-get -qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$PWD/sources" \
+        -o Dir::State::lists="$PWD/lists" -o APT::Sandbox::User=root "$@" > log 2>&1 || { cat log >&2; exit 1; }
+}
+apt update
+apt source --tar-only "$1" zlib
+tar -xf "$1"_*.orig.tar.* -C python --strip-components=1
+tar -xf zlib_*.orig.tar.* -C zlib --strip-components=1
+# Configure asks the compiler for the name of the platform, and musl's compiler is GNU's with other folders.
+machine=$(uname -m)
+printf '#!/bin/sh\ncase "$*" in *-print-multiarch*) echo %s-linux-musl;; *) exec musl-gcc "$@";; esac\n' \
+    "$machine" > cc
+chmod +x cc
+cc=$PWD/cc
+{
+    cd zlib && CC="$cc" CFLAGS="-O1 -fPIC" ./configure --static && make -s libz.a && cd ../python &&
+    ./configure -q CC="$cc" CFLAGS="-O0 -g0" --prefix=/usr/local --without-ensurepip --disable-test-modules \
+        --with-pkg-config=no --build="$machine-linux-musl" &&
+    make -s -j"$(nproc)" &&
+    "$cc" -shared -fPIC -DPy_BUILD_CORE_MODULE -IInclude -IInclude/internal -I. -I../zlib Modules/zlibmodule.c \
+        ../zlib/libz.a -o "$(echo build/lib.*)/zlib.so"
+} > log 2>&1 || { tail -n 50 "${cc%/cc}/log" >&2; exit 1; }
+rm -rf "$2"
+mkdir -p "$2/bin" "$2/lib/$1/lib-dynload"
+cp python "$2/bin/$1"
+strip "$2/bin/$1"
+cp -R Lib/. "$2/lib/$1"
+cd "$2/lib/$1"
+rm -rf test idlelib lib2to3 tkinter turtledemo ensurepip
+cd - > /dev/null
+cp build/lib.*/*.so "$2/lib/$1/lib-dynload"
+cp build/lib.*/_sysconfigdata* "$2/lib/$1"
+find "$2" -name __pycache__ -prune -exec rm -rf {} +
+"#;
+
 /// A folder for what compiling leaves behind. That is gigabytes of modules and of compiled packages which nothing
 /// reads again, so it goes as soon as the programs are there.
 fn scratch(workspace: &Workspace) -> Result<TempDir, Error> {

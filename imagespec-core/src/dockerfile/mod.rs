@@ -531,7 +531,7 @@ impl Writer<'_> {
         let shell = format!(
             ". {LENT}/bin/lend; . {LENT}/bin/archive; cd {WORKDIR}; \
              export PATH=\"$PATH:{LENT}/bin{programs}\" HOME=/root UV_PYTHON={VENV}/bin/python UV_NO_CACHE=1; \
-             code=0; /bin/bash -c \"$0\" || code=$?; rm -f {VENV}/.lock; exit $code"
+             shell=/bin/sh; [ ! -x /bin/bash ] || shell=/bin/bash; code=0; \"$shell\" -c \"$0\" || code=$?; rm -f {VENV}/.lock; exit $code"
         );
         let (mounts, links) = mounts.apart();
         let shell = format!("{links}{shell}");

@@ -16,7 +16,7 @@ pub use poetry::normalised;
 pub use resolve::{LockRequest, lock, pins};
 pub use said::build_error;
 pub use source::{LockedSource, Origin};
-pub use tags::Target;
+pub use tags::{Libc, Target};
 pub use workshop::{CHECKOUTS, Order, Workshop};
 
 use imagespec_core::digest::Digest;

@@ -260,6 +260,7 @@ fn last_component(location: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock::Libc;
     use imagespec_core::platform::Platform;
 
     #[test]
@@ -273,7 +274,7 @@ mod tests {
         let target = Target {
             python: 11,
             platform: Platform::amd64(),
-            glibc: (2, 36),
+            libc: Libc::Glibc(2, 36),
         };
         let none = Checkouts::default();
         let best = choose(&text, &target, &Hashes::default(), &none).expect("a lock");
@@ -292,7 +293,7 @@ mod tests {
         let old = Target {
             python: 2,
             platform: "linux/s390x".parse().expect("a platform"),
-            glibc: (2, 36),
+            libc: Libc::Glibc(2, 36),
         };
         let unfit = text.replace("none-any", "none-win32");
         let error = choose(&unfit, &old, &Hashes::default(), &none).expect_err("nothing");
@@ -319,7 +320,7 @@ mod tests {
         let target = Target {
             python: 11,
             platform: Platform::amd64(),
-            glibc: (2, 36),
+            libc: Libc::Glibc(2, 36),
         };
         let none = Checkouts::default();
         let lock = choose(&text, &target, &Hashes::default(), &none).expect("a lock");

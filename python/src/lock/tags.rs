@@ -1,10 +1,32 @@
 //! Which of several wheels suits an interpreter best (platform compatibility tags, packaging.python.org).
 
+use std::fmt;
+
 use imagespec_core::platform::Platform;
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder};
+use serde::{Deserialize, Serialize};
 
 /// Minor versions of glibc 2 that uv knows platforms of.
 const LEVELS: [u32; 12] = [17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40];
+
+/// A C library, with its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Libc {
+    /// GNU's.
+    Glibc(u32, u32),
+    /// musl.
+    Musl(u32, u32),
+}
+
+impl fmt::Display for Libc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Glibc(major, minor) => write!(f, "glibc {major}.{minor}"),
+            Self::Musl(major, minor) => write!(f, "musl {major}.{minor}"),
+        }
+    }
+}
 
 /// The interpreter and the C library that wheels are chosen for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +35,8 @@ pub struct Target {
     pub python: u32,
     /// The platform.
     pub platform: Platform,
-    /// Version of glibc.
-    pub glibc: (u32, u32),
+    /// The C library.
+    pub libc: Libc,
 }
 
 impl Target {
@@ -29,15 +51,17 @@ impl Target {
         }
     }
 
-    /// What uv calls the platform, or the nearest it knows that promises no more than the base has.
+    /// What uv calls the platform, or the nearest it knows that promises no more than the base has. Of musl it knows
+    /// one, with 1.2; that a wheel fits is for [`Target::rank`] to say.
     pub fn uv_platform(&self) -> String {
-        let (major, minor) = self.glibc;
+        let (major, minor) = match (self.architecture(), self.libc) {
+            ("riscv64", _) => return "riscv64-unknown-linux".to_owned(),
+            (architecture, Libc::Musl(..)) => return format!("{architecture}-unknown-linux-musl"),
+            (_, Libc::Glibc(major, minor)) => (major, minor),
+        };
         let fits = |level: &&u32| major > 2 || **level <= minor;
         let level = LEVELS.iter().rev().find(fits).unwrap_or(&LEVELS[0]);
-        match self.architecture() {
-            "riscv64" => "riscv64-unknown-linux".to_owned(),
-            architecture => format!("{architecture}-manylinux_2_{level}"),
-        }
+        format!("{}-manylinux_2_{level}", self.architecture())
     }
 
     /// The environment that markers are evaluated in (dependency specifiers, packaging.python.org).
@@ -109,17 +133,22 @@ impl Target {
         let rest = platform
             .strip_suffix(self.architecture())?
             .strip_suffix('_')?;
-        let version = match rest {
-            "linux" => return Some(1),
-            "manylinux1" => (2, 5),
-            "manylinux2010" => (2, 12),
-            "manylinux2014" => (2, 17),
-            rest => {
-                let (major, minor) = rest.strip_prefix("manylinux_")?.split_once('_')?;
-                (major.parse().ok()?, minor.parse().ok()?)
-            }
+        if rest == "linux" {
+            return Some(1);
+        }
+        let (prefix, (major, minor)) = match self.libc {
+            Libc::Glibc(major, minor) => ("manylinux_", (major, minor)),
+            Libc::Musl(major, minor) => ("musllinux_", (major, minor)),
         };
-        (version <= self.glibc).then_some(100 + version.1)
+        let rest = match rest {
+            "manylinux1" => "manylinux_2_5",
+            "manylinux2010" => "manylinux_2_12",
+            "manylinux2014" => "manylinux_2_17",
+            rest => rest,
+        };
+        let (least_major, least_minor) = rest.strip_prefix(prefix)?.split_once('_')?;
+        let least: (u32, u32) = (least_major.parse().ok()?, least_minor.parse().ok()?);
+        (least <= (major, minor)).then_some(100 + least.1)
     }
 }
 
@@ -132,7 +161,7 @@ mod tests {
         let target = Target {
             python: 11,
             platform: Platform::amd64(),
-            glibc: (2, 36),
+            libc: Libc::Glibc(2, 36),
         };
         let worst_to_best = [
             "a-1-py2.py3-none-any.whl",
@@ -163,16 +192,38 @@ mod tests {
 
     #[test]
     fn uv_is_asked_for_no_newer_libc_than_the_base_has() {
-        let platform = |glibc| {
+        let platform = |libc| {
             Target {
                 python: 11,
                 platform: Platform::amd64(),
-                glibc,
+                libc,
             }
             .uv_platform()
         };
-        assert_eq!(platform((2, 36)), "x86_64-manylinux_2_36");
-        assert_eq!(platform((2, 41)), "x86_64-manylinux_2_40");
-        assert_eq!(platform((2, 30)), "x86_64-manylinux_2_28");
+        assert_eq!(platform(Libc::Glibc(2, 36)), "x86_64-manylinux_2_36");
+        assert_eq!(platform(Libc::Glibc(2, 41)), "x86_64-manylinux_2_40");
+        assert_eq!(platform(Libc::Glibc(2, 30)), "x86_64-manylinux_2_28");
+        assert_eq!(platform(Libc::Musl(1, 2)), "x86_64-unknown-linux-musl");
+    }
+
+    #[test]
+    fn wheels_for_one_libc_do_not_fit_another() {
+        let target = Target {
+            python: 11,
+            platform: Platform::amd64(),
+            libc: Libc::Musl(1, 2),
+        };
+        let of = |platform: &str| target.rank(&format!("a-1-cp311-cp311-{platform}.whl"));
+        assert!(of("musllinux_1_2_x86_64") > of("musllinux_1_1_x86_64"));
+        assert!(of("musllinux_1_1_x86_64") > of("any"));
+        assert!(of("manylinux2014_x86_64.musllinux_1_1_x86_64").is_some());
+        for unfit in [
+            "musllinux_1_3_x86_64",
+            "musllinux_1_2_aarch64",
+            "manylinux_2_17_x86_64",
+            "manylinux1_x86_64",
+        ] {
+            assert_eq!(of(unfit), None, "{unfit}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Images that start from images of a registry, whoever made those.
 
+mod musl;
 mod variant;
 
 use serde_json::Value;
@@ -210,6 +211,7 @@ fn what_a_base_cannot_give_is_refused_by_its_field() {
         ("opt/.wh..wh..opq", ""),
         ("var/lib/.wh.dpkg", ""),
         ("usr/bin/.wh.bash", ""),
+        ("usr/bin/.wh.sh", ""),
     ];
     ground.changed("bare:1", &without, &[]);
     let release = "ID=ubuntu\nVERSION_CODENAME=noble\n";
@@ -245,7 +247,7 @@ fn what_a_base_cannot_give_is_refused_by_its_field() {
         (
             "bare:1",
             "commands = [\"true\"]",
-            "the base image has no `/bin/bash`, which `commands` needs",
+            "the base image has neither `/bin/bash` nor `/bin/sh`, which `commands` needs",
         ),
         (
             "ubuntu:1",

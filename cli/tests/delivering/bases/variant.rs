@@ -112,6 +112,32 @@ impl Ground {
         self.copy("oci:{}/oci:changed", &format!("docker://{{}}/{name}"), &[]);
     }
 
+    /// Pushes an image of nothing but what is in a folder.
+    pub(crate) fn from_scratch(&self, name: &str, root: &Path, settings: &[&str]) {
+        let tar = self.folder.path().join("scratch.tar");
+        let mut command = Command::new("tar");
+        command.args(["--owner=0", "--group=0", "--numeric-owner", "-cf"]);
+        done(command.arg(&tar).arg("-C").arg(root).arg("."));
+        let layout = self.folder.path().join("scratch");
+        let image = format!("{}:image", layout.display());
+        let umoci = |arguments: &[&str]| {
+            let mut command = Command::new("umoci");
+            command.args(arguments);
+            command
+        };
+        done(umoci(&["init", "--layout"]).arg(&layout));
+        done(&mut umoci(&["new", "--image", &image]));
+        done(umoci(&["raw", "add-layer", "--image", &image]).arg(&tar));
+        if !settings.is_empty() {
+            done(umoci(&["config", "--image", &image]).args(settings));
+        }
+        self.copy(
+            "oci:{}/scratch:image",
+            &format!("docker://{{}}/{name}"),
+            &[],
+        );
+    }
+
     /// Pushes an index of one image for this platform and of one for another, which is not there.
     pub(crate) fn indexed(&self, repository: &str, tag: &str) {
         let manifest = self.manifest(repository, tag);

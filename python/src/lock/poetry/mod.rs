@@ -159,14 +159,14 @@ pub fn normalised(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::Target;
+    use crate::lock::{Libc, Target};
     use imagespec_core::platform::Platform;
 
     fn read(lock: &str, pyproject: &str) -> Result<Pinned, BuildError> {
         let target = Target {
             python: 11,
             platform: Platform::amd64(),
-            glibc: (2, 36),
+            libc: Libc::Glibc(2, 36),
         };
         pinned(lock, pyproject, &target.markers())
     }
