@@ -23,6 +23,9 @@ const PARALLEL: usize = 8;
 /// Memory for the dictionary of an xz stream, in KiB.
 pub(crate) const XZ_MEMORY: u32 = 128 << 10;
 
+/// The `Origin` of Ubuntu's archive.
+pub(crate) const UBUNTU: &str = "Ubuntu";
+
 /// Where to look instead of the machine's own configuration, and for what.
 #[derive(Debug, Clone)]
 pub struct ArchiveOptions {
@@ -105,8 +108,9 @@ impl Archive {
         options: &ArchiveOptions,
     ) -> Result<Self, DebianError> {
         let mut sources = Sources::read(&options.root)?;
+        sources.serve(&options.origin);
         if let Some(mirror) = &options.mirror {
-            sources.replace_mirror(mirror);
+            sources.replace_mirror(mirror, &options.origin);
         }
         if let Some(keyring) = &options.keyring {
             for source in &mut sources.sources {
@@ -131,18 +135,25 @@ impl Archive {
                 continue;
             };
             digest.digest(&release.digest);
-            let Some((path, sha256, size)) = release.packages(architecture) else {
+            let components = components(&self.origin).iter();
+            let indexes: Vec<_> = components
+                .filter_map(|component| release.packages(component, architecture))
+                .collect();
+            if indexes.is_empty() {
                 return Err(DebianError::Architecture {
                     suite: name.to_owned(),
                     architecture: architecture.to_owned(),
                 });
-            };
-            let file = self
-                .index_file(source, &pocket.suite(name), &path, sha256, size)
-                .await?;
-            index = tokio::task::spawn_blocking(move || read_index(index, &file, &path, pocket))
-                .await
-                .map_err(|error| DebianError::Io(error.into()))??;
+            }
+            for (path, sha256, size) in indexes {
+                let file = self
+                    .index_file(source, &pocket.suite(name), &path, sha256, size)
+                    .await?;
+                index =
+                    tokio::task::spawn_blocking(move || read_index(index, &file, &path, pocket))
+                        .await
+                        .map_err(|error| DebianError::Io(error.into()))??;
+            }
         }
         Ok(Suite {
             name: name.to_owned(),
@@ -269,6 +280,14 @@ impl Suite {
 
     pub(crate) fn index(&self) -> &Index {
         &self.index
+    }
+}
+
+/// The parts of an archive that images of a distribution get their packages from, as its own images do.
+fn components(origin: &str) -> &'static [&'static str] {
+    match origin {
+        UBUNTU => &["main", "restricted", "universe", "multiverse"],
+        _ => &["main"],
     }
 }
 

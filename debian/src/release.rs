@@ -161,11 +161,11 @@ impl Release {
         self.date.as_deref()
     }
 
-    /// The `Packages` index of `main` for an architecture, in the best compression there is: name below the
+    /// The `Packages` index of a component for an architecture, in the best compression there is: name below the
     /// suite, digest, bytes.
-    pub fn packages(&self, architecture: &str) -> Option<(String, Digest, u64)> {
+    pub fn packages(&self, component: &str, architecture: &str) -> Option<(String, Digest, u64)> {
         ["xz", "gz"].iter().find_map(|compression| {
-            let name = format!("main/binary-{architecture}/Packages.{compression}");
+            let name = format!("{component}/binary-{architecture}/Packages.{compression}");
             self.files
                 .get(&name)
                 .map(|(digest, size)| (name.clone(), *digest, *size))
@@ -266,8 +266,11 @@ mod tests {
     #[test]
     fn indexes_are_found_by_architecture() {
         let release = release("");
-        assert_eq!(release.packages("amd64").map(|(_, _, size)| size), Some(12));
-        assert_eq!(release.packages("arm64"), None);
+        assert_eq!(
+            release.packages("main", "amd64").map(|(_, _, size)| size),
+            Some(12)
+        );
+        assert_eq!(release.packages("main", "arm64"), None);
         assert!(Release::parse("SHA256:\n 00 1 x\n").is_err());
     }
 

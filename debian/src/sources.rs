@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::archive::UBUNTU;
 use crate::error::DebianError;
 use crate::keyring::Keyring;
 use crate::package::Pocket;
@@ -22,6 +23,8 @@ pub struct Sources {
     pub sources: Vec<Source>,
     /// Its settings.
     pub settings: Settings,
+    /// `ID` of the machine's os-release(5).
+    distribution: Option<String>,
     root: PathBuf,
 }
 
@@ -46,14 +49,27 @@ impl Sources {
         Ok(Self {
             sources,
             settings: Settings::read(&apt)?,
+            distribution: distribution(root),
             root: root.to_owned(),
         })
     }
 
+    /// Demands nothing of sources of another distribution: a machine of Debian does not know where Ubuntu's security
+    /// updates are.
+    pub(crate) fn serve(&mut self, origin: &str) {
+        let distributions = ["debian", "ubuntu"];
+        let other = |id: &str| distributions.contains(&id) && !id.eq_ignore_ascii_case(origin);
+        if self.distribution.as_deref().is_some_and(other) {
+            for source in &mut self.sources {
+                source.listed = false;
+            }
+        }
+    }
+
     /// Uses `mirror` for everything but security updates, which stay where the machine gets them, and are
-    /// also looked for beside the mirror, where mirrors keep them. Nothing but the release itself has to be
-    /// there.
-    pub(crate) fn replace_mirror(&mut self, mirror: &Url) {
+    /// also looked for where mirrors of the distribution keep them: Debian's beside the rest, Ubuntu's among it.
+    /// Nothing but the release itself has to be there.
+    pub(crate) fn replace_mirror(&mut self, mirror: &Url, origin: &str) {
         let trimmed = mirror.as_str().trim_end_matches('/');
         let source = |url: String, suite: &str| {
             Some(Source {
@@ -67,10 +83,11 @@ impl Sources {
         };
         let machine = self.sources.drain(..);
         let machine: Vec<_> = machine.filter_map(Source::security_only).collect();
+        let security = if origin == UBUNTU { "" } else { "-security" };
         self.sources = [
             source(trimmed.to_owned(), "stable"),
             source(trimmed.to_owned(), "stable-updates"),
-            source(format!("{trimmed}-security"), "stable-security"),
+            source(format!("{trimmed}{security}"), "stable-security"),
         ]
         .into_iter()
         .flatten()
@@ -128,6 +145,15 @@ impl Sources {
         keyring.restrict(signed_by.fingerprints.clone());
         Ok(keyring)
     }
+}
+
+fn distribution(root: &Path) -> Option<String> {
+    let files = ["etc/os-release", "usr/lib/os-release"];
+    let text = files
+        .iter()
+        .find_map(|file| fs_err::read_to_string(root.join(file)).ok())?;
+    let id = text.lines().find_map(|line| line.strip_prefix("ID="))?;
+    Some(id.trim_matches(['"', '\'', ' ']).to_owned())
 }
 
 /// The files of a folder in order; none where it does not exist.
@@ -196,7 +222,7 @@ mod tests {
         // With a mirror of one's own nothing but security updates remains of the machine's.
         source.suites.push("trixie-security".into());
         sources.sources.push(source);
-        sources.replace_mirror(&web("http://m.example/debian").expect("a URL"));
+        sources.replace_mirror(&web("http://m.example/debian").expect("a URL"), "Debian");
         let listed: Vec<_> = sources
             .sources
             .iter()

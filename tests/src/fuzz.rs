@@ -54,8 +54,7 @@ pub fn seed() -> u64 {
 }
 
 /// Calls `target` with the files of the folder `corpus`, and then with inputs made from them, for
-/// `IMAGESPEC_TEST_SECONDS` seconds, 2 if it is unset. `tokens` are texts that mean something to the parser;
-/// `repair` makes what is checked before all else right again, such as checksums.
+/// `IMAGESPEC_TEST_SECONDS` seconds, 2 if it is unset. `tokens` are texts that mean something to the parser.
 ///
 /// The inputs follow from `IMAGESPEC_TEST_SEED`, by default from the clock.
 ///
@@ -64,12 +63,7 @@ pub fn seed() -> u64 {
 /// Where `target` does, takes
 /// longer than ten seconds or needs more than 256 MiB; the message names the seed, and the file that holds the
 /// smallest input found that does it: to be added to the corpus.
-pub fn fuzz(
-    corpus: &Path,
-    tokens: &[&str],
-    repair: fn(Vec<u8>) -> Vec<u8>,
-    target: impl Fn(&[u8]),
-) {
+pub fn fuzz(corpus: &Path, tokens: &[&str], target: impl Fn(&[u8])) {
     let _alone = ALONE
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -99,7 +93,7 @@ pub fn fuzz(
             for change in changes {
                 apply(change, &mut input, &seeds, tokens);
             }
-            repair(input)
+            input
         };
         let found = TestRunner::new_with_rng(config, random).run(&strategy, |case| {
             within_bounds(&made(&case), &target).map_err(TestCaseError::fail)
@@ -115,11 +109,6 @@ pub fn fuzz(
         round += 1;
     }
     assert!(round > 0, "no time for a single round");
-}
-
-/// Leaves an input as it is.
-pub fn as_it_is(input: Vec<u8>) -> Vec<u8> {
-    input
 }
 
 fn within_bounds(input: &[u8], target: &impl Fn(&[u8])) -> Result<(), String> {
@@ -238,7 +227,7 @@ mod tests {
     fn fails(target: impl Fn(&[u8]) + std::panic::UnwindSafe) -> String {
         let folder = corpus(b"0123456789");
         let tokens: &[&str] = &["fault"];
-        let found = std::panic::catch_unwind(|| fuzz(folder.path(), tokens, as_it_is, target));
+        let found = std::panic::catch_unwind(|| fuzz(folder.path(), tokens, target));
         let payload = found.expect_err("a fault");
         payload.downcast_ref::<String>().expect("a text").clone()
     }

@@ -16,7 +16,7 @@ struct Need {
     tests: &'static str,
 }
 
-const NEEDS: [Need; 25] = [
+const NEEDS: [Need; 26] = [
     Need {
         check: || on_path("git"),
         name: "git",
@@ -50,6 +50,12 @@ const NEEDS: [Need; 25] = [
         name: "libseccomp",
         package: "libseccomp-dev",
         tests: "a current engine",
+    },
+    Need {
+        check: || on_path("gpg"),
+        name: "gpg",
+        package: "gnupg",
+        tests: "packages for a base of Ubuntu",
     },
     Need {
         check: || on_path("musl-gcc"),

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::Error;
 use crate::workspace::Workspace;
-use crate::{machine, report, test};
+use crate::{machine, report, test, tools};
 
 /// How long, and from which seed.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
     let set_up = test::Parts::find(workspace)?;
     let none: &[&str] = &[];
     for (title, package, test, which) in [
-        ("damaged input", "imagespec-testkit", "fuzz", none),
+        ("damaged input", "imagespec-fuzz", "damage", none),
         (
             "kills, full disks, large images",
             "imagespec-cli",
@@ -76,10 +76,49 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
             failed.push(title);
         }
     }
+    report::heading(INVENTED);
+    if invented(workspace, arguments.fuzz, seed).is_err() {
+        failed.push(INVENTED);
+    }
     if failed.is_empty() {
         return Ok(());
     }
     Err(Error::Checks(failed))
+}
+
+const INVENTED: &str = "invented input";
+
+/// Gives every parser what `cargo fuzz` comes upon, from its corpus on. What it learns is kept below the target folder,
+/// and so is an input that a parser fails on, which it names.
+fn invented(workspace: &Workspace, seconds: u64, seed: u64) -> Result<(), Error> {
+    let (target, room) = (workspace.target.join("fuzz"), workspace.root.join("fuzz"));
+    let mut programs: Vec<_> = fs_err::read_dir(room.join("fuzz_targets"))?
+        .flatten()
+        .filter_map(|file| Some(file.path().file_stem()?.to_owned()))
+        .collect();
+    programs.sort();
+    let mut found = Ok(());
+    for name in programs {
+        let learnt = target.join("corpus").join(&name);
+        fs_err::create_dir_all(&learnt)?;
+        let run = tools::CARGO_FUZZ
+            .find(workspace)?
+            .folder(&workspace.root)
+            // Counting what is reached is for nightly compilers alone, as they see it.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_DIR", &target)
+            .args(["run", "--fuzz-dir", "fuzz", "--features", "programs"])
+            .args(["--sanitizer", "none", "--codegen-units", "16"])
+            .arg(&name)
+            .arg(learnt)
+            .arg(room.join("corpus").join(&name))
+            .args(["--", "-timeout=10", "-rss_limit_mb=1024", "-max_len=262144"])
+            .arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-seed={}", seed % u64::from(u32::MAX)))
+            .run();
+        found = found.and(run);
+    }
+    found
 }
 
 /// A seed from the clock.

@@ -23,6 +23,12 @@ pub(crate) const CARGO_DENY: Crate = Crate {
     version: "0.20.2",
 };
 
+/// Invents input that leads to code which nothing has reached before.
+pub(crate) const CARGO_FUZZ: Crate = Crate {
+    name: "cargo-fuzz",
+    version: "0.13.2",
+};
+
 /// Builds the book.
 pub(crate) const MDBOOK: Crate = Crate {
     name: "mdbook",

@@ -12,7 +12,8 @@ mod source;
 mod tags;
 mod workshop;
 
-pub use poetry::normalised;
+pub use poetry::{normalised, read as read_poetry};
+pub use pylock::read as read_pylock;
 pub use resolve::{LockRequest, lock, pins};
 pub use said::build_error;
 pub use source::{LockedSource, Origin};

@@ -99,6 +99,11 @@ impl File {
     }
 }
 
+/// What a `pylock.toml` pins for a target, as it is: without hashes of the person's own and without checkouts.
+pub fn read(text: &str, target: &Target) -> Result<Lock, BuildError> {
+    choose(text, target, &Hashes::default(), &Checkouts::default())
+}
+
 /// The best wheel of every package, among those that the person's own hashes allow; its source where it has none.
 pub(super) fn choose(
     text: &str,

@@ -1,6 +1,7 @@
 //! Images that start from images of a registry, whoever made those.
 
 mod musl;
+mod ubuntu;
 mod variant;
 
 use serde_json::Value;

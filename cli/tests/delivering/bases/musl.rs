@@ -38,7 +38,7 @@ fn packages_go_over_musl() {
     let folder = tempfile::tempdir().expect("a folder");
     let python = root(&tools[0], folder.path());
     let path = "--config.env=PATH=/usr/local/bin:/usr/bin:/bin";
-    ground.from_scratch("musl:1", folder.path(), &[path]);
+    ground.scratch("musl:1", folder.path(), &[path]);
 
     let declaration = "packages = [\"pyyaml==6.0.2\", \"markupsafe==3.0.2\", \"docopt==0.6.2\"]\nenv = { A = \"a b\" }\n\
          commands = [\"id -u > /root/who; uv --version; pip --version; echo $0 > /root/shell\"]\n";

@@ -113,7 +113,7 @@ impl Ground {
     }
 
     /// Pushes an image of nothing but what is in a folder.
-    pub(crate) fn from_scratch(&self, name: &str, root: &Path, settings: &[&str]) {
+    pub(crate) fn scratch(&self, name: &str, root: &Path, settings: &[&str]) {
         let tar = self.folder.path().join("scratch.tar");
         let mut command = Command::new("tar");
         command.args(["--owner=0", "--group=0", "--numeric-owner", "-cf"]);

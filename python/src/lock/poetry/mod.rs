@@ -11,6 +11,8 @@ use pep508_rs::MarkerEnvironment;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::Target;
+
 #[derive(Deserialize)]
 struct PoetryLock {
     #[serde(default)]
@@ -63,6 +65,11 @@ pub(super) struct Pinned {
     pub(super) requirements: String,
     /// URLs of the indexes that it names besides the usual one.
     pub(super) indexes: BTreeSet<String>,
+}
+
+/// What a `poetry.lock` pins for a target, with the `pyproject.toml` beside it, as a requirements file.
+pub fn read(lock: &str, pyproject: &str, target: &Target) -> Result<String, BuildError> {
+    pinned(lock, pyproject, &target.markers()).map(|pinned| pinned.requirements)
 }
 
 /// The packages of the group `main`, without its extras.

@@ -1,19 +1,18 @@
-//! Wheels.
+//! Wheels and locks.
 
 use std::collections::HashSet;
 use std::io::Write as _;
 
 use flate2::read::MultiGzDecoder;
 use imagespec_core::context::Compression;
+use imagespec_core::platform::Platform;
 use imagespec_oci::layer::{LayerWriter, contract_parents};
+use imagespec_python::lock::{Libc, Target, read_poetry, read_pylock};
 use imagespec_python::wheel::{Layout, Wheel, WheelError};
-use imagespec_testkit::fuzz::{as_it_is, fuzz};
 use tar::EntryType;
 
-use super::corpus;
-
 /// Writes a wheel as a layer; what it lets through is of the environment and belongs to its user.
-fn install(bytes: &[u8]) -> Result<(), WheelError> {
+pub fn install(bytes: &[u8]) -> Result<(), WheelError> {
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(bytes)?;
     let layout = Layout {
@@ -46,50 +45,38 @@ fn install(bytes: &[u8]) -> Result<(), WheelError> {
     Ok(())
 }
 
-#[test]
-fn wheels() {
-    let tokens = [
-        "PK\u{1}\u{2}",
-        "PK\u{3}\u{4}",
-        "PK\u{5}\u{6}",
-        "PK\u{6}\u{6}",
-        "PK\u{6}\u{7}",
-        "PK\u{7}\u{8}",
-        "../",
-        "/",
-        "\\",
-        "pkg-1.0.data/scripts/",
-        ".dist-info/",
-        ",sha256=",
-        "\n",
-    ];
-    for seed in fs_err::read_dir(corpus("wheel")).expect("a corpus") {
-        let bytes = fs_err::read(seed.expect("a file").path()).expect("a file");
-        install(&bytes).expect("a sound wheel");
-    }
-    fuzz(&corpus("wheel"), &tokens, as_it_is, |input| {
-        let _ = install(input);
-    });
+/// A wheel.
+pub fn wheel(input: &[u8]) {
+    let _ = install(input);
 }
 
-#[test]
-fn wheels_with_sound_checksums() {
-    fuzz(
-        &corpus("wheel-stored"),
-        &[
-            "../",
-            "/",
-            "x = y:z\n",
-            "[console_scripts]\n",
-            "#!python",
-            "\n\n",
-            ",",
-        ],
-        resealed,
-        |input| {
-            let _ = install(input);
-        },
-    );
+/// An archive of stored entries with sound checksums, made of a text.
+pub fn wheel_stored(input: &[u8]) {
+    let _ = install(&resealed(input.to_vec()));
+}
+
+/// What a resolver wrote, which a build may have had its hands in; of what it pins there is a name and a digest.
+pub fn pylock(input: &[u8]) {
+    if let Ok(lock) = read_pylock(&String::from_utf8_lossy(input), &target()) {
+        for wheel in &lock.wheels {
+            assert!(!wheel.filename.contains('/'), "{wheel:?}");
+        }
+    }
+}
+
+/// A `poetry.lock`, and a `pyproject.toml` behind a line of `=`.
+pub fn poetry(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let (lock, project) = text.split_once("\n====\n").unwrap_or((&text, ""));
+    let _ = read_poetry(lock, project, &target());
+}
+
+fn target() -> Target {
+    Target {
+        python: 11,
+        platform: Platform::amd64(),
+        libc: Libc::Glibc(2, 36),
+    }
 }
 
 /// Makes sizes and checksums right in an archive of stored entries, the names and contents of which stand
