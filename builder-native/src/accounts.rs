@@ -7,29 +7,37 @@ use imagespec_oci::store::BlobWriter;
 
 use crate::inspect::{Account, Facts, Part};
 
-/// The files of users and groups of a base with the image's user among them; `None` where it is there already,
-/// with its folders.
-pub(crate) fn with_user(facts: &Facts) -> Result<Option<Vec<Account>>, BuildError> {
+/// Ids of the image's user and its group in a file of users, if it is there.
+pub(crate) fn ids(passwd: &str) -> Result<Option<(u32, u32)>, BuildError> {
+    let Some((uid, gid)) = field(passwd, USER, 2).zip(field(passwd, USER, 3)) else {
+        return Ok(None);
+    };
+    // Root may do what tasks must not, and the last id stands for none.
+    let id = |text: &str| text.parse().ok().filter(|id| (1..u32::MAX).contains(id));
+    let found = id(uid).zip(id(gid));
+    found.map(Some).ok_or_else(|| {
+        let message = format!(
+            "the base image has a user `{USER}` of ids that nobody can have: `{uid}:{gid}`"
+        );
+        BuildError::input(message).field("base_image").hint(format!(
+            "make it {USER_ID}:{USER_ID} in the base, or rename it there"
+        ))
+    })
+}
+
+/// The files of users and groups of a base with the image's user among them, `None` where it is there already, with
+/// its folders; and the ids that it has.
+pub(crate) fn with_user(facts: &Facts) -> Result<(Option<Vec<Account>>, (u32, u32)), BuildError> {
     let text = |path: &str| {
         let account = facts.accounts.iter().find(|account| account.path == path);
         account.map_or("", |account| account.text.as_str())
     };
-    let ids = field(text("etc/passwd"), USER, 2).zip(field(text("etc/passwd"), USER, 3));
-    let id = USER_ID.to_string();
-    match ids {
-        Some((uid, gid)) if uid == id && gid == id => {
-            return Ok((!facts.parts.contains(&Part::Folders)).then(Vec::new));
-        }
-        Some((uid, gid)) => {
-            let message = format!(
-                "the base image has a user `{USER}` of other ids than {id}:{id}: `{uid}:{gid}`"
-            );
-            return Err(BuildError::input(message)
-                .field("base_image")
-                .hint(format!("make it {id}:{id} in the base, or rename it there")));
-        }
-        None => {}
+    if let Some(ids) = ids(text("etc/passwd"))? {
+        // Of which user the folders are is not among the facts; those of ours carry them along.
+        let there = facts.parts.contains(&Part::Folders) && ids == (USER_ID, USER_ID);
+        return Ok(((!there).then(Vec::new), ids));
     }
+    let id = USER_ID;
     let shell = if facts.parts.contains(&Part::Bash) {
         USER_SHELL
     } else {
@@ -65,7 +73,7 @@ pub(crate) fn with_user(facts: &Facts) -> Result<Option<Vec<Account>>, BuildErro
         account.text.push('\n');
         files.push(account);
     }
-    Ok(Some(files))
+    Ok((Some(files), (id, id)))
 }
 
 fn started(path: &str, text: &str) -> Account {
@@ -132,7 +140,9 @@ mod tests {
     }
 
     fn added(accounts: &[(&str, &str)], parts: &[Part]) -> Option<Vec<(String, String)>> {
-        let files = with_user(&facts(accounts, parts)).expect("a user")?;
+        let (files, ids) = with_user(&facts(accounts, parts)).expect("a user");
+        assert_eq!(ids, (1000, 1000));
+        let files = files?;
         let pair = |file: Account| (file.path, file.text);
         Some(files.into_iter().map(pair).collect())
     }
@@ -160,6 +170,7 @@ mod tests {
         ];
         let files = with_user(&facts(&there, &[Part::Bash]))
             .expect("a user")
+            .0
             .expect("files");
         let paths: Vec<_> = files
             .iter()
@@ -178,14 +189,17 @@ mod tests {
     }
 
     #[test]
-    fn a_user_who_is_there_is_left_or_refused() {
+    fn a_user_who_is_there_is_left_with_its_ids() {
         let there = [(
             "etc/passwd",
             "flytekit:x:1000:1000::/home/flytekit:/bin/bash\n",
         )];
         assert_eq!(added(&there, &[Part::Folders]), None);
         assert_eq!(added(&there, &[]), Some(Vec::new()));
-        for ids in ["1001:1000", "1000:1001", ":"] {
+        let line = "flytekit:x:1001:1002::/home/flytekit:/bin/bash\n";
+        let (files, ids) = with_user(&facts(&[("etc/passwd", line)], &[])).expect("a user");
+        assert_eq!((files, ids), (Some(Vec::new()), (1001, 1002)));
+        for ids in ["0:0", "1001:0", "1001:4294967295", ":", "x:1"] {
             let line = format!("flytekit:x:{ids}::/home/flytekit:/bin/bash\n");
             let error = with_user(&facts(&[("etc/passwd", &line)], &[])).expect_err("other ids");
             assert_eq!(error.field.as_deref(), Some("base_image"));

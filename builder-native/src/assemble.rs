@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use imagespec_core::builder::{BuiltImage, BuiltLayer, Work};
 use imagespec_core::context::BuildContext;
-use imagespec_core::contract::{self, WORKDIR};
+use imagespec_core::contract::{self, USER_ID, WORKDIR};
 use imagespec_core::error::BuildError;
 use imagespec_core::login::IndexLogins;
 use imagespec_core::plan::{BuildPlan, Step};
@@ -49,6 +49,21 @@ pub(crate) struct Draft {
     pub(crate) layers: Vec<LazyLayer>,
     pub(crate) runtime: Runtime,
     pub(crate) foundation: Foundation,
+}
+
+impl Draft {
+    /// A recipe whose files belong to the user that the image has.
+    pub(crate) fn owned(&self, recipe: Recipe) -> Recipe {
+        let (uid, gid) = self.foundation.user;
+        if (uid, gid) == (USER_ID, USER_ID) {
+            return recipe;
+        }
+        Recipe::Owned {
+            uid,
+            gid,
+            recipe: Box::new(recipe),
+        }
+    }
 }
 
 /// An image that has no name yet. Its documents are in the store; its layers may not be.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use imagespec_core::builder::BuiltImage;
 use imagespec_core::context::Output;
-use imagespec_core::contract::USER_SHELL;
+use imagespec_core::contract::{USER_ID, USER_SHELL};
 use imagespec_core::digest::Framed;
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::Base;
@@ -167,6 +167,7 @@ impl Assembly<'_> {
             },
             python: Some(interpreter),
             libc: Some(known.map_or(Libc::Glibc(2, 17), |(_, libc)| *libc)),
+            user: (USER_ID, USER_ID),
             venv: false,
             system_site_packages: false,
         };
@@ -300,7 +301,7 @@ impl Assembly<'_> {
             .ok_or_else(|| missing("was not made here"))?;
         for LazyLayer { layer, origin } in &mut layers {
             // The files of its build context are not in this one's.
-            let is_copy = matches!(origin, Origin::Recipe { recipe, .. } if matches!(**recipe, Recipe::Copy { .. }));
+            let is_copy = matches!(origin, Origin::Recipe { recipe, .. } if recipe.is_copy());
             if is_copy && !self.layers.has(layer)? {
                 *origin = self
                     .pushed()

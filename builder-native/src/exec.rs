@@ -10,6 +10,7 @@ use imagespec_oci::image::Image;
 use imagespec_oci::images::ImageStore;
 use imagespec_sandbox::{Job, Mount};
 
+use crate::accounts;
 use crate::assemble::environment;
 use crate::run::snapshots;
 
@@ -34,6 +35,9 @@ pub struct Lent {
     /// Where the command sees it.
     pub target: PathBuf,
 }
+
+/// The largest file of users that is read, in bytes.
+const PASSWD: u64 = 1 << 20;
 
 /// Runs a command with the caller's terminal, as the image's user, with its environment and working directory,
 /// and returns its exit code. What it changes is gone afterwards.
@@ -83,17 +87,18 @@ pub async fn execute(host: &Host, execution: &Execution) -> Result<u8, BuildErro
     } else {
         execution.command.clone()
     };
-    let id = match image.runtime.user.as_str() {
-        USER => USER_ID,
-        user => user
-            .split(':')
-            .next()
-            .and_then(|user| user.parse().ok())
-            .unwrap_or(0),
+    let folders = snapshots(&store, &host.cache_dir, &image.layers, tier).await?;
+    let (uid, gid) = match image.runtime.user.as_str() {
+        USER => user_of(&folders)?,
+        user => {
+            let mut ids = user.splitn(2, ':').map(|id| id.parse().ok());
+            let uid = ids.next().flatten().unwrap_or(0);
+            (uid, ids.next().flatten().unwrap_or(uid))
+        }
     };
     let mut env = environment(&image.runtime);
     env.entry("HOME".to_owned()).or_insert_with(|| {
-        if id == 0 {
+        if uid == 0 {
             "/root".to_owned()
         } else {
             USER_HOME.to_owned()
@@ -116,14 +121,26 @@ pub async fn execute(host: &Host, execution: &Execution) -> Result<u8, BuildErro
     let job = Job {
         env: env.into_iter().collect(),
         cwd: PathBuf::from(cwd),
-        uid: id,
-        gid: id,
+        uid,
+        gid,
         hostname: "imagespec".to_owned(),
         mounts: lent.collect(),
-        ..Job::new(
-            snapshots(&store, &host.cache_dir, &image.layers, tier).await?,
-            argv,
-        )
+        ..Job::new(folders, argv)
     };
     Ok(imagespec_sandbox::exec(host, &job, tier).await?)
+}
+
+/// Ids of the user of images in unpacked layers, base first.
+fn user_of(layers: &[PathBuf]) -> Result<(u32, u32), BuildError> {
+    let files = layers.iter().rev().map(|layer| layer.join("etc/passwd"));
+    let found = files
+        .filter_map(|file| {
+            fs_err::symlink_metadata(&file)
+                .ok()
+                .map(|kind| (file, kind))
+        })
+        .find(|(_, kind)| kind.is_file() && kind.len() <= PASSWD)
+        .and_then(|(file, _)| fs_err::read(file).ok());
+    let text = String::from_utf8_lossy(&found.unwrap_or_default()).into_owned();
+    Ok(accounts::ids(&text)?.unwrap_or((USER_ID, USER_ID)))
 }

@@ -20,6 +20,8 @@ pub(crate) type Fill =
 pub(crate) struct Layers {
     store: ImageStore,
     compression: Compression,
+    /// Ids of the user of images, where a base has others for it.
+    owner: Option<(u32, u32)>,
 }
 
 impl Layers {
@@ -27,6 +29,15 @@ impl Layers {
         Self {
             store: store.clone(),
             compression,
+            owner: None,
+        }
+    }
+
+    /// Makes layers for a base whose user of images has these ids.
+    pub(crate) fn owned_by(&self, owner: (u32, u32)) -> Self {
+        Self {
+            owner: Some(owner),
+            ..self.clone()
         }
     }
 
@@ -92,6 +103,9 @@ impl Layers {
             .writer()
             .map_err(|error| store_error(&error))?;
         let mut writer = LayerWriter::new(out, self.compression, contract_parents)?;
+        if let Some((uid, gid)) = self.owner {
+            writer.belongs_to(uid, gid);
+        }
         fill(&mut writer)?;
         let (out, info) = writer.finish()?;
         out.commit(&info.digest)

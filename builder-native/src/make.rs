@@ -26,6 +26,10 @@ impl Assembly<'_> {
         recipe: &Recipe,
     ) -> Result<Layer, BuildError> {
         let cancel = self.cx.cancel.clone();
+        let (layers, recipe) = match recipe {
+            Recipe::Owned { uid, gid, recipe } => (self.layers.owned_by((*uid, *gid)), &**recipe),
+            recipe => (self.layers.clone(), recipe),
+        };
         let fill: Fill = match recipe {
             Recipe::Debian(plan) => {
                 let (plan, archive) = (plan.clone(), self.archive()?);
@@ -79,15 +83,15 @@ impl Assembly<'_> {
             Recipe::Copy { field, from, to } => {
                 // On this task's thread, since the files are only lent; they are small beside packages.
                 return tokio::task::block_in_place(|| {
-                    self.layers
-                        .write_here(recipe.title(), |layer| self.copied(layer, field, from, to))
+                    layers.write_here(recipe.title(), |layer| self.copied(layer, field, from, to))
                 });
             }
             Recipe::Commands { .. } => return self.run_commands(below, recipe).await,
             Recipe::Apt { added, .. } => return self.install(below, recipe, added).await,
+            Recipe::Owned { .. } => return Err(BuildError::failed("a layer has two owners")),
         };
         let title = recipe.title();
-        let written = self.layers.write(title.clone(), fill).await;
+        let written = layers.write(title.clone(), fill).await;
         written.map_err(|error| match recipe {
             Recipe::Wheels { .. } => error
                 .context(format!("cannot install: {title}"))
@@ -187,6 +191,13 @@ impl Assembly<'_> {
                 key.list(env, |key, (name, value)| {
                     key.text(name).text(value);
                 });
+                key.finish()
+            }
+            Recipe::Owned { uid, gid, recipe } => {
+                let mut key = Framed::new("imagespec owner");
+                key.number((*uid).into())
+                    .number((*gid).into())
+                    .digest(&self.key(below, recipe));
                 key.finish()
             }
             Recipe::Apt { added, .. } => {

@@ -20,6 +20,8 @@ pub(crate) struct Foundation {
     pub(crate) python: Option<Interpreter>,
     /// Its C library, if there is one.
     pub(crate) libc: Option<Libc>,
+    /// Ids of the user of images and of its group.
+    pub(crate) user: (u32, u32),
     /// Whether the virtual environment is there.
     pub(crate) venv: bool,
     /// Whether a virtual environment is to see the packages of the interpreter it stands on.

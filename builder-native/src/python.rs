@@ -81,11 +81,11 @@ impl Assembly<'_> {
             return Ok(());
         }
         let interpreter = draft.foundation.interpreter()?;
-        let recipe = Recipe::Venv(Venv {
+        let recipe = draft.owned(Recipe::Venv(Venv {
             interpreter: interpreter.program.clone(),
             python: interpreter.version(),
             system_site_packages: draft.foundation.system_site_packages,
-        });
+        }));
         self.add(draft, recipe).await?;
         draft.foundation.venv = true;
         Ok(())
@@ -102,18 +102,18 @@ impl Assembly<'_> {
         for group in layers::group(&members) {
             let wheels = group.members.iter().map(|at| lock.wheels[*at].clone());
             let wheels: Vec<_> = wheels.collect();
-            let recipe = Recipe::Wheels {
+            let recipe = draft.owned(Recipe::Wheels {
                 title: group.title.clone(),
                 wheels: wheels.clone(),
                 layout: layout.clone(),
-            };
+            });
             recipes.push((self.key(&draft.layers, &recipe), recipe));
-            bytecode.push(Recipe::Bytecode {
+            bytecode.push(draft.owned(Recipe::Bytecode {
                 title: group.title,
                 wheels,
                 layout: layout.clone(),
                 interpreter: interpreter.clone(),
-            });
+            }));
         }
         let step = self
             .cx

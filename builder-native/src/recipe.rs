@@ -79,6 +79,12 @@ pub(crate) enum Recipe {
         commands: Vec<String>,
         env: IndexMap<String, String>,
     },
+    /// What belongs to the user of images, over a base that has other ids for it.
+    Owned {
+        uid: u32,
+        gid: u32,
+        recipe: Box<Recipe>,
+    },
     /// Packages installed by the image's own apt.
     Apt {
         added: Vec<Package>,
@@ -100,6 +106,7 @@ impl Recipe {
             Self::StandardLibrary(_) => "bytecode of the standard library".to_owned(),
             Self::Copy { field, .. } => format!("copy {field}"),
             Self::Commands { commands, .. } => format!("commands: {}", commands.join(" && ")),
+            Self::Owned { recipe, .. } => recipe.title(),
             Self::Apt { added, scripted } => {
                 let names: Vec<_> = added.iter().map(|package| package.name.as_str()).collect();
                 let names = names.join(", ");
@@ -120,7 +127,16 @@ impl Recipe {
     pub(crate) fn wheels(&self) -> &[LockedWheel] {
         match self {
             Self::Wheels { wheels, .. } | Self::Bytecode { wheels, .. } => wheels,
+            Self::Owned { recipe, .. } => recipe.wheels(),
             _ => &[],
+        }
+    }
+
+    /// Whether it is made of files of the build context.
+    pub(crate) fn is_copy(&self) -> bool {
+        match self {
+            Self::Owned { recipe, .. } => recipe.is_copy(),
+            recipe => matches!(recipe, Self::Copy { .. }),
         }
     }
 }

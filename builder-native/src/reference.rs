@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::process::Stdio;
 
-use imagespec_core::contract::{DEFAULT_PATH, USER_SHELL};
+use imagespec_core::contract::{DEFAULT_PATH, USER_ID, USER_SHELL};
 use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
@@ -62,15 +62,20 @@ impl Assembly<'_> {
             .map(|layer| base_layer(named, layer))
             .collect::<Result<Vec<_>, _>>()?;
         let (facts, known) = self.facts(manifest, &layers, &image, platform).await?;
-        let foundation = self.foundation(&facts, manifest, &layers, platform)?;
+        let (accounts, user) = accounts::with_user(&facts)?;
+        let foundation = Foundation {
+            user,
+            ..self.foundation(&facts, manifest, &layers, platform)?
+        };
         let mut draft = Draft {
             platform: platform.clone(),
             layers,
             runtime: image.runtime,
             foundation,
         };
-        if let Some(files) = accounts::with_user(&facts)? {
-            self.add(&mut draft, Recipe::Accounts(files)).await?;
+        if let Some(files) = accounts {
+            let recipe = draft.owned(Recipe::Accounts(files));
+            self.add(&mut draft, recipe).await?;
         }
         self.warn(&facts, text);
         step.finish(known, format!("{}", named.digest.unwrap_or(manifest)));
@@ -280,6 +285,7 @@ impl Assembly<'_> {
             },
             python,
             libc: facts.libc,
+            user: (USER_ID, USER_ID),
             venv: facts.parts.contains(&Part::Venv),
             system_site_packages: managed || wanted.is_some(),
         })

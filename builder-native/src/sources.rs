@@ -27,11 +27,11 @@ impl Assembly<'_> {
             format!("copy {field}"),
         );
         let count = self.plan.entries(from).count();
-        let recipe = Recipe::Copy {
+        let recipe = draft.owned(Recipe::Copy {
             field: field.to_owned(),
             from: from.to_owned(),
             to: to.to_owned(),
-        };
+        });
         let cached = self.add(draft, recipe).await?;
         step.finish(cached, format!("{count} files"));
         Ok(())

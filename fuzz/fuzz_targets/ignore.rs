@@ -1,3 +1,5 @@
+//! `cargo fuzz run ignore`.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| imagespec_fuzz::text::ignore(input));

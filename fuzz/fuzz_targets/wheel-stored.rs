@@ -1,3 +1,5 @@
+//! `cargo fuzz run wheel-stored`.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| imagespec_fuzz::python::wheel_stored(input));

@@ -106,6 +106,8 @@ fn invented(workspace: &Workspace, seconds: u64, seed: u64) -> Result<(), Error>
             .folder(&workspace.root)
             // Counting what is reached is for nightly compilers alone, as they see it.
             .env("RUSTC_BOOTSTRAP", "1")
+            // Sixteen programs of the same libraries: to be optimised as a whole takes each of them minutes.
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_TARGET_DIR", &target)
             .args(["run", "--fuzz-dir", "fuzz", "--features", "programs"])
             .args(["--sanitizer", "none", "--codegen-units", "16"])

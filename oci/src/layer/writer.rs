@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use crc32fast::Hasher as Crc;
 use flate2::{Decompress, FlushDecompress, Status};
 use imagespec_core::context::Compression;
-use imagespec_core::contract;
+use imagespec_core::contract::{self, USER_ID};
 use imagespec_core::digest::Digest;
 use sha2::{Digest as _, Sha256};
 
@@ -28,6 +28,8 @@ pub struct LayerWriter<W: Write> {
     written: u64,
     paths: Paths,
     parents: fn(&[u8]) -> Metadata,
+    /// Whose is what belongs to the user of images.
+    owner: (u32, u32),
     media_type: &'static str,
     /// For what is read, and for what that inflates to.
     buffers: (Vec<u8>, Vec<u8>),
@@ -96,10 +98,16 @@ impl<W: Write> LayerWriter<W> {
             written: 0,
             paths: Paths::default(),
             parents,
+            owner: (USER_ID, USER_ID),
             media_type,
             buffers: (vec![0; BUFFER], vec![0; BUFFER]),
             inflater: Decompress::new(false),
         })
+    }
+
+    /// Gives what belongs to the user of images, folders above included, to a user and a group of other ids.
+    pub fn belongs_to(&mut self, uid: u32, gid: u32) {
+        self.owner = (uid, gid);
     }
 
     /// Adds a folder. One that the layer has already is left as it is.
@@ -334,7 +342,18 @@ impl<W: Write> LayerWriter<W> {
         entry: Entry<'_>,
         metadata: &Metadata,
     ) -> Result<(), LayerError> {
-        Ok(self.write(&encode(path, entry, metadata))?)
+        let (uid, gid) = self.owner;
+        let theirs = |id: u32, own: u32| if id == USER_ID { own } else { id };
+        let (uid, gid) = (theirs(metadata.uid, uid), theirs(metadata.gid, gid));
+        if (uid, gid) == (metadata.uid, metadata.gid) {
+            return Ok(self.write(&encode(path, entry, metadata))?);
+        }
+        let owned = Metadata {
+            uid,
+            gid,
+            ..metadata.clone()
+        };
+        Ok(self.write(&encode(path, entry, &owned))?)
     }
 
     fn pad(&mut self, size: u64) -> Result<(), LayerError> {

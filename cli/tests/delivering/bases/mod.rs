@@ -202,6 +202,44 @@ fn packages_and_commands_go_into_whatever_a_base_is() {
 }
 
 #[test]
+fn a_user_of_other_ids_has_what_is_added() {
+    let Some(ground) = Ground::new() else {
+        return;
+    };
+    // As where flytekit's own builder made it, over a base that has a user 1000 already.
+    let users = "root:x:0:0:root:/root:/bin/bash\nubuntu:x:1000:1000::/home/ubuntu:/bin/bash\n\
+         flytekit:x:1001:1002::/home/flytekit:/bin/bash\n";
+    let groups = "root:x:0:\nubuntu:x:1000:\nflytekit:x:1002:\n";
+    let files = [
+        ("etc/passwd", users),
+        ("etc/group", groups),
+        ("opt/.wh.venv", ""),
+    ];
+    ground.changed("second:1", &files, &[]);
+    let declaration = "packages = [\"tabulate\"]\ncopy = [\"notes.txt\"]\ncommands = [\"touch /root/made\"]\n\
+         [images.child]\nbase_image = { image = \"app\" }\npackages = [\"idna\"]\n";
+    let place = Place::new(&app(&ground, "second:1", declaration));
+    place.write("notes.txt", "kept\n");
+    place.builds(&["app", "--builder", "native"]);
+    let look = "import idna, os, pathlib, tabulate; own = lambda *paths: sorted({(os.stat(path).st_uid, os.stat(path).st_gid) for path in paths}); \
+         cached = pathlib.Path(tabulate.__file__).parent / '__pycache__'; \
+         print(os.getuid(), os.getgid(), own('/opt/venv', '/opt/venv/bin', '/opt/venv/pyvenv.cfg', tabulate.__file__, idna.__file__, \
+         '/root', '/root/notes.txt', '/home/flytekit', *cached.glob('*.pyc')), own('/root/made'), len(list(cached.glob('*.pyc'))) > 0)";
+    place.says(&["build", "child", "--registry", "", "--output", "store"]);
+    let exec = [
+        "exec",
+        "child",
+        "--progress",
+        "quiet",
+        "--",
+        "python",
+        "-c",
+        look,
+    ];
+    assert_eq!(place.says(&exec), "1001 1002 [(1001, 1002)] [(0, 0)] True");
+}
+
+#[test]
 fn what_a_base_cannot_give_is_refused_by_its_field() {
     let Some(ground) = Ground::new() else {
         return;
@@ -221,7 +259,7 @@ fn what_a_base_cannot_give_is_refused_by_its_field() {
         &[("etc/.wh.os-release", ""), ("usr/lib/os-release", release)],
         &[],
     );
-    let other = "flytekit:x:1001:1001::/home/flytekit:/bin/sh\n";
+    let other = "flytekit:x:0:0::/home/flytekit:/bin/sh\n";
     ground.changed("other:1", &[("etc/passwd", other)], &[]);
     for (base, more, said) in [
         ("gone:1", "", "cannot start from the `base_image`"),
@@ -258,7 +296,7 @@ fn what_a_base_cannot_give_is_refused_by_its_field() {
         (
             "other:1",
             "",
-            "the base image has a user `flytekit` of other ids than 1000:1000: `1001:1001`",
+            "the base image has a user `flytekit` of ids that nobody can have: `0:0`",
         ),
     ] {
         let place = Place::new(&app(&ground, base, more));
