@@ -16,7 +16,7 @@ use imagespec_core::plan::BuildPlan;
 use imagespec_core::registry::BuilderEntry;
 use tokio_util::sync::CancellationToken;
 
-use crate::options::{OPTIONS, Options};
+use crate::options::{OPTIONS, OnInterrupt, Options};
 use crate::remote::{Remote, Submitted};
 use crate::wire::Wire;
 use crate::{follow, send};
@@ -105,7 +105,18 @@ impl Union {
             () = cancel.cancelled() => {}
         }
         let id = &asked.id;
-        if self.options.detaches || !asked.created {
+        let detaches = match self.options.on_interrupt {
+            // Whoever joined a build of others leaves it alone.
+            _ if !asked.created => true,
+            OnInterrupt::Detach => true,
+            OnInterrupt::Cancel => false,
+            OnInterrupt::Ask => {
+                let question = format!("interrupted; build `{id}` runs at the service");
+                let ways = [('c', "cancel it"), ('d', "detach, and leave it running")];
+                tokio::task::block_in_place(|| progress.ask(&question, &ways)) == Some('d')
+            }
+        };
+        if detaches {
             progress.notice(format!(
                 "the build goes on; `imagespec build --attach {id}` follows it"
             ));

@@ -47,7 +47,7 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "on_interrupt",
-        "what becomes of the build when this command is interrupted: `cancel` (the default) or `detach`",
+        "what becomes of the build when this command is interrupted: `cancel`, `detach`, or `ask` (the default; where nobody can be asked, it is cancelled)",
     ),
 ];
 
@@ -58,7 +58,17 @@ pub(crate) struct Options {
     token: Source,
     pub(crate) project: Option<String>,
     ca: Option<PathBuf>,
-    pub(crate) detaches: bool,
+    pub(crate) on_interrupt: OnInterrupt,
+}
+
+/// What becomes of a build whose command is interrupted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum OnInterrupt {
+    /// What the person says; where nobody can be asked, it is cancelled.
+    #[default]
+    Ask,
+    Cancel,
+    Detach,
 }
 
 /// Where the token is.
@@ -102,10 +112,14 @@ impl Options {
                     }
                 }
                 "on_interrupt" => {
-                    read.detaches = match value.as_str() {
-                        Some("cancel") => false,
-                        Some("detach") => true,
-                        _ => return Err(ENTRY.wrong_option(name, "`cancel` or `detach`", value)),
+                    read.on_interrupt = match value.as_str() {
+                        Some("ask") => OnInterrupt::Ask,
+                        Some("cancel") => OnInterrupt::Cancel,
+                        Some("detach") => OnInterrupt::Detach,
+                        _ => {
+                            let expected = "`ask`, `cancel` or `detach`";
+                            return Err(ENTRY.wrong_option(name, expected, value));
+                        }
                     }
                 }
                 _ => return Err(ENTRY.unknown_option(name)),

@@ -68,6 +68,13 @@ pub enum BuildEvent {
 pub trait EventSink: Send + Sync {
     /// Takes one event.
     fn emit(&self, event: Event);
+
+    /// Asks the person to choose one of several ways, each a letter and what it means; the first is what happens
+    /// without a word. `None` where nobody is there to be asked. Blocks until there is an answer.
+    fn ask(&self, question: &str, ways: &[(char, &str)]) -> Option<char> {
+        let _ = (question, ways);
+        None
+    }
 }
 
 impl<F: Fn(Event) + Send + Sync> EventSink for F {
@@ -108,6 +115,11 @@ impl<'a> Progress<'a> {
             image: self.image.to_owned(),
             event,
         });
+    }
+
+    /// Asks the person: see [`EventSink::ask`].
+    pub fn ask(&self, question: &str, ways: &[(char, &str)]) -> Option<char> {
+        self.sink.ask(question, ways)
     }
 
     /// Says that a step began; the [`StepProgress`] it returns says how it goes on.

@@ -1,6 +1,7 @@
 //! Progress for people: a line a running step, with bytes, rate and time, and finished steps above.
 
 use std::collections::HashMap;
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use super::lines::Lines;
 
 /// How often the view is drawn at most, in times a second.
 const RATE: u8 = 12;
+
+/// The longest answer to a question, in bytes.
+const ANSWER: u64 = 256;
 
 const WORKING: &str = "{spinner:.cyan} {wide_msg} {elapsed}";
 const MOVING: &str = "{spinner:.cyan} {wide_msg} {decimal_bytes} {decimal_bytes_per_sec} {elapsed}";
@@ -85,6 +89,26 @@ impl EventSink for Live {
             // A terminal that is gone shows nothing.
             let _ = self.view.println(line);
         }
+    }
+
+    fn ask(&self, question: &str, ways: &[(char, &str)]) -> Option<char> {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return None;
+        }
+        let each = |(letter, meaning): &(char, &str)| format!("  {letter}  {meaning}");
+        let ways_told: Vec<_> = ways.iter().map(each).collect();
+        let first = ways.first()?.0;
+        let mut answer = String::new();
+        self.view.suspend(|| {
+            super::note(&format!("{question}\n{}", ways_told.join("\n")));
+            super::prompt(&format!("[{first}] "));
+            // Who closes the terminal has not chosen.
+            stdin.lock().take(ANSWER).read_line(&mut answer).ok()
+        })?;
+        let chosen = answer.trim().to_lowercase().chars().next();
+        let known = |letter: &char| ways.iter().any(|(way, _)| way == letter);
+        Some(chosen.filter(known).unwrap_or(first))
     }
 }
 

@@ -31,6 +31,13 @@ pub(crate) fn bytes(count: u64) -> String {
     indicatif::DecimalBytes(count).to_string()
 }
 
+/// The start of a line on standard error, which the person ends.
+fn prompt(text: &str) {
+    use std::io::Write as _;
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "{text}").and_then(|()| stderr.flush());
+}
+
 /// A line on standard error. Where nobody can read it, nobody does.
 pub(crate) fn note(line: &str) {
     use std::io::Write as _;

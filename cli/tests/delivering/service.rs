@@ -289,6 +289,55 @@ fn an_interrupted_command_stops_its_build() {
 }
 
 #[test]
+fn an_interrupt_at_a_terminal_asks_what_becomes_of_the_build() {
+    let Some(service) = Service::start(Trust::Trusted) else {
+        return;
+    };
+    let place = service.place(&slow(60));
+    let registry = service.registry();
+    let script = format!(
+        "{}/tests/delivering/service/terminal.py",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let answered = |answer: &str| {
+        let all = ["build", "--force", "--builder", "union"];
+        let command = place.command(&[&all[..], &["--registry", &registry]].concat());
+        let mut terminal = Command::new("python3");
+        terminal
+            .args([&script, "line 5", answer])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env("TERM", "xterm");
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => terminal.env(name, value),
+                None => terminal.env_remove(name),
+            };
+        }
+        terminal.current_dir(command.get_current_dir().expect("a folder"));
+        let output = terminal.output().expect("python3");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(said.contains("d  detach, and leave it running"), "{said}");
+        said
+    };
+    let said = answered("d");
+    let id = service.builds()[0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    assert!(said.contains(&format!("--attach {id}")), "{said}");
+    assert_eq!(service.builds()[0]["state"], "running");
+    let stopped = service.post(&format!("/v1/builds/{id}/cancel"), &Value::Null);
+    assert_eq!(stopped.0, 202);
+    service.until("cancelled");
+    // No word is the first way.
+    answered("");
+    service.until("cancelled");
+    assert_eq!(service.builds().len(), 2);
+}
+
+#[test]
 fn a_cluster_takes_the_manifests() {
     let Some(cluster) = Cluster::shared() else {
         return;
