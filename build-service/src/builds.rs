@@ -52,13 +52,15 @@ pub(crate) fn sameness(wanted: &Wanted) -> String {
     frame.finish().to_string()
 }
 
-/// Takes a request on, or finds the build of an equal one that is not done yet, or was a moment ago.
+/// Takes a request on, or finds the build of an equal one that is not done yet, or was a moment ago. `None` where as many
+/// builds of the project wait as may: `queued`.
 pub(crate) async fn accept(
     database: &Database,
     project: &str,
     who: &str,
     wanted: &Wanted,
-) -> Result<Accepted, BuildError> {
+    queued: u32,
+) -> Result<Option<Accepted>, BuildError> {
     let failed = |error: sqlx::Error| crate::database::failed(&error);
     let text = serde_json::to_string(wanted)
         .map_err(|error| BuildError::failed("cannot keep the request").caused_by(&error))?;
@@ -72,10 +74,12 @@ pub(crate) async fn accept(
          (id, project, same, state, wanted, image, reference, who, created) \
          SELECT $1, $2, $3, 'queued', $4, $5, $6, $7, $8 WHERE NOT EXISTS \
          (SELECT 1 FROM builds WHERE project = $2 AND same = $3 AND state = 'done' AND ended > $9) \
+         AND (SELECT COUNT(*) FROM builds WHERE project = $2 AND state = 'queued') < $10 \
          ON CONFLICT DO NOTHING RETURNING id";
     let find = "SELECT id FROM builds WHERE project = $1 AND same = $2 AND \
          (state = 'queued' OR state = 'running' OR (state = 'done' AND ended > $3)) \
          ORDER BY id DESC LIMIT 1";
+    let waiting = "SELECT COUNT(*) AS number FROM builds WHERE project = $1 AND state = 'queued'";
     loop {
         let id = identifier();
         let made = sqlx::query(insert)
@@ -88,11 +92,12 @@ pub(crate) async fn accept(
             .bind(who.to_owned())
             .bind(now())
             .bind(recent)
+            .bind(i64::from(queued))
             .fetch_optional(&database.pool)
             .await
             .map_err(failed)?;
         if made.is_some() {
-            return Ok(Accepted { id, created: true });
+            return Ok(Some(Accepted { id, created: true }));
         }
         let found = sqlx::query(find)
             .bind(project.to_owned())
@@ -104,7 +109,16 @@ pub(crate) async fn accept(
         // One that ended badly in the meantime makes room for another.
         if let Some(row) = found {
             let id = row.try_get("id").map_err(failed)?;
-            return Ok(Accepted { id, created: false });
+            return Ok(Some(Accepted { id, created: false }));
+        }
+        let row = sqlx::query(waiting)
+            .bind(project.to_owned())
+            .fetch_one(&database.pool)
+            .await
+            .map_err(failed)?;
+        let number: i64 = row.try_get("number").map_err(failed)?;
+        if number >= i64::from(queued) {
+            return Ok(None);
         }
     }
 }

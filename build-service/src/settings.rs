@@ -70,6 +70,8 @@ pub struct Limits {
     pub commands: bool,
     /// How many of its builds are done at once.
     pub builds: u32,
+    /// How many of its builds may wait.
+    pub queued: u32,
     /// The most bytes of a build context.
     pub context_bytes: u64,
     /// The most bytes that commands of a build may print and be kept.
@@ -87,6 +89,7 @@ impl Default for Limits {
             trusted: false,
             commands: false,
             builds: 4,
+            queued: 2000,
             context_bytes: 4 << 30,
             log_bytes: 16 << 20,
             build_seconds: 3600,

@@ -70,13 +70,15 @@ fn answer(accepted: Accepted) -> Response {
     (status, Json(accepted)).into_response()
 }
 
-async fn accept(
-    service: &Service,
-    caller: &Caller,
-    wanted: &Wanted,
-) -> Result<Accepted, BuildError> {
+async fn accept(service: &Service, caller: &Caller, wanted: &Wanted) -> Result<Accepted, Refusal> {
     let (project, who) = (&caller.project, &caller.token.name);
-    let accepted = builds::accept(&service.database, project, who, wanted).await?;
+    let queued = service.settings.limits(project).queued;
+    let accepted = builds::accept(&service.database, project, who, wanted, queued).await?;
+    let accepted = accepted.ok_or_else(|| {
+        let message = format!("{queued} builds of the project wait, and no more may");
+        let error = BuildError::unavailable(message).hint("ask again when some are done");
+        Refusal::new(StatusCode::TOO_MANY_REQUESTS, error)
+    })?;
     service.work.notify_one();
     Ok(accepted)
 }
@@ -190,7 +192,7 @@ pub(crate) async fn again(
     let wanted = wanted.ok_or_else(absent)?;
     // What the project may do is as it is now.
     vet::request(&wanted, service.settings.limits(&caller.project))?;
-    Ok(accept(service, caller, &wanted).await?)
+    accept(service, caller, &wanted).await
 }
 
 /// What the commands of a build printed

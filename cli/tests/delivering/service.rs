@@ -289,6 +289,35 @@ fn an_interrupted_command_stops_its_build() {
 }
 
 #[test]
+fn only_so_many_builds_wait() {
+    let settings = "[defaults]\nbuilds = 1\nqueued = 2\n";
+    let Some(service) = Service::configured(Trust::Trusted, settings) else {
+        return;
+    };
+    let numbered =
+        |number: u32| service.place(&format!("{}env = {{ N = \"{number}\" }}\n", slow(60)));
+    service.detached(&numbered(0), &[]);
+    service.until("running");
+    let waiting = service.detached(&numbered(1), &[]);
+    service.detached(&numbered(2), &[]);
+    let registry = service.registry();
+    let ask = [
+        "build",
+        "--builder",
+        "union",
+        "--detach",
+        "--registry",
+        &registry,
+    ];
+    let (code, told) = numbered(3).fails(&ask);
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("2 builds of the project wait"), "{told}");
+    // Who asks for what waits already asks for nothing more.
+    assert_eq!(service.detached(&numbered(1), &[]), waiting);
+    assert_eq!(service.builds().len(), 3);
+}
+
+#[test]
 fn an_interrupt_at_a_terminal_asks_what_becomes_of_the_build() {
     let Some(service) = Service::start(Trust::Trusted) else {
         return;

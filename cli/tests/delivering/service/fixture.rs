@@ -89,6 +89,15 @@ impl Service {
         Some(service)
     }
 
+    /// One with settings of its own.
+    pub(super) fn configured(trust: Trust, settings: &str) -> Option<Self> {
+        let mut service = Self::start(trust)?;
+        service.place.write("service.toml", settings);
+        service.builder = &["--config", "service.toml"];
+        service.run();
+        Some(service)
+    }
+
     /// Another one that shares database and object store with this one, and has a folder of its own.
     pub(super) fn elsewhere(&self) -> Self {
         let mut other = self.sibling(Arc::new(tempfile::tempdir().expect("a folder")));
