@@ -178,11 +178,21 @@ impl Files {
         let brought = stream::iter(files.into_iter().map(|digest| async move {
             let name = name(project, &digest);
             let content = bucket.get(&name).await.map_err(|error| lost(&error))?;
-            let taken = self.receive(project, &digest, content.map_err(io::Error::other));
-            taken.await.map_err(|refused| match refused {
-                Refused::Io(error) => lost(&error),
-                _ => BuildError::failed(format!("the object store has another content: `{name}`")),
-            })
+            let content = content.map_err(io::Error::other);
+            match self.receive(project, &digest, content).await {
+                Ok(()) => Ok(()),
+                Err(Refused::Io(error)) => Err(lost(&error)),
+                Err(_) => {
+                    let removed = bucket.remove(&name).await;
+                    let error = BuildError::failed(format!(
+                        "the object store had another content, which is removed: `{name}`"
+                    ));
+                    Err(match removed {
+                        Ok(()) => error.hint(AGAIN),
+                        Err(removed) => error.caused_by(&removed),
+                    })
+                }
+            }
         }));
         brought.buffer_unordered(AT_ONCE).try_collect().await
     }
@@ -344,6 +354,40 @@ impl Files {
         files
     }
 
+    /// Removes files of a plan that have another content than they are named by, so that they are sent again; says
+    /// so of an error that may come of them.
+    pub(crate) async fn mended(
+        &self,
+        project: &str,
+        plan: &BuildPlan,
+        error: BuildError,
+    ) -> BuildError {
+        let files: Vec<_> = Self::of(plan).0;
+        let (this, project) = (self.clone(), project.to_owned());
+        let looked = blocking(move || {
+            let mut removed = 0_usize;
+            for digest in files {
+                let path = this.whole(&project, &digest);
+                let Ok(mut file) = File::open(&path) else {
+                    continue;
+                };
+                if Digest::of_reader(&mut file)?.0 != digest {
+                    fs_err::remove_file(&path)?;
+                    removed += 1;
+                }
+            }
+            Ok(removed)
+        });
+        match looked.await {
+            Ok(0) | Err(_) => error,
+            Ok(removed) => error
+                .context(format!(
+                    "{removed} of the build context's files were damaged at the service, and are removed there"
+                ))
+                .hint(AGAIN),
+        }
+    }
+
     /// Removes what nobody has asked about for some time.
     pub(crate) async fn collect(&self) -> Result<(), BuildError> {
         let limit = before(self.keep);
@@ -378,6 +422,9 @@ impl Files {
         Ok(())
     }
 }
+
+/// What helps where a file is not what it was when it came.
+const AGAIN: &str = "ask for the build once more: what is missing is sent again";
 
 /// Whether all files of a folder can be brought to the disk at once: for thousands of small ones that is what takes long.
 const SYNCS_AT_ONCE: bool = cfg!(target_os = "linux");

@@ -162,7 +162,7 @@ async fn make(
     let files = service.files.for_plan(&taken.project, plan);
     tokio::task::block_in_place(|| vet::files(plan, &files, limits))?;
     let files = Arc::new(files);
-    match pipeline(
+    let built = pipeline(
         service,
         &taken.project,
         &taken.wanted,
@@ -170,11 +170,14 @@ async fn make(
         false,
         sink,
         cancel,
-    )
-    .await?
-    {
-        Built::Done(image) => Ok(image),
-        Built::WouldBuild { .. } => Err(BuildError::failed("nothing was built")),
+    );
+    match built.await {
+        Ok(Built::Done(image)) => Ok(image),
+        Ok(Built::WouldBuild { .. }) => Err(BuildError::failed("nothing was built")),
+        Err(error) if error.kind == ErrorKind::Failed => {
+            Err(service.files.mended(&taken.project, plan, error).await)
+        }
+        Err(error) => Err(error),
     }
 }
 

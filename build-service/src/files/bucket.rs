@@ -115,6 +115,11 @@ impl Bucket {
         Ok(self.store.get(&self.path(name)).await?.into_stream())
     }
 
+    /// Removes a file.
+    pub(super) async fn remove(&self, name: &str) -> object_store::Result<()> {
+        self.store.delete(&self.path(name)).await
+    }
+
     /// Removes files that were put there before a time.
     pub(super) async fn collect(
         &self,

@@ -90,6 +90,50 @@ fn an_upload_goes_on_where_it_broke_off() {
     }
 }
 
+/// The files below a folder.
+fn below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = fs_err::read_dir(folder).expect("a folder").flatten();
+    entries
+        .flat_map(|entry| {
+            let path = entry.path();
+            if path.is_dir() {
+                below(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn a_damaged_file_is_told_of_and_sent_again() {
+    let Some(service) = Service::start(Trust::Strangers) else {
+        return;
+    };
+    let place = service.place("[images.app]\nsource_root = \"src\"\nsource_copy_mode = \"all\"\n");
+    place.write("src/kept.txt", "as it was\n");
+    let registry = service.registry();
+    let build = [
+        "build",
+        "--builder",
+        "union",
+        "--force",
+        "--registry",
+        &registry,
+    ];
+    place.says(&build);
+    let files = below(&service.data.path().join("files"));
+    assert_eq!(files.len(), 1, "{files:?}");
+    fs_err::write(&files[0], "as it is\n").expect("a file");
+    // Of the layer that there is nothing has to be read; of another one everything.
+    place.write("src/more.txt", "more\n");
+    let (code, told) = place.fails(&build);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("files were damaged at the service"), "{told}");
+    assert!(told.contains("sent again"), "{told}");
+    place.says(&build);
+}
+
 #[test]
 fn packs_hold_what_their_entries_are_named_by() {
     let Some(service) = Service::start(Trust::Strangers) else {
