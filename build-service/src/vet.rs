@@ -158,9 +158,12 @@ fn lines(text: &str) -> Result<(), BuildError> {
 
 /// Refuses a requirement that is more than a name and versions.
 fn requirement(text: &str) -> Result<(), BuildError> {
-    let parsed: Result<Requirement<VerbatimUrl>, _> = text.trim().parse();
-    let plain = parsed
-        .is_ok_and(|requirement| !matches!(requirement.version_or_url, Some(VersionOrUrl::Url(_))));
+    // The library that reads requirements slices others where no character begins.
+    let parsed = || text.trim().parse::<Requirement<VerbatimUrl>>();
+    let plain = text.is_ascii()
+        && parsed().is_ok_and(|requirement| {
+            !matches!(requirement.version_or_url, Some(VersionOrUrl::Url(_)))
+        });
     if plain {
         return Ok(());
     }
@@ -276,6 +279,7 @@ mod tests {
             "a==1 --config-settings x=y",
             "a==1 --global-option=x --hash=sha256:00",
             "\\\n-r x",
+            "a ; python_version < '3'\u{fffd}\u{fffd}",
         ] {
             assert!(lines(text).is_err(), "{text}");
         }

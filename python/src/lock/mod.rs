@@ -9,6 +9,7 @@ mod pylock;
 mod resolve;
 mod said;
 mod source;
+mod specifier;
 mod tags;
 mod workshop;
 

@@ -1,15 +1,12 @@
 //! `pylock.toml` (PEP 751), as uv writes it.
 
-use std::str::FromStr as _;
-
 use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
-use pep508_rs::MarkerTree;
 use serde::Deserialize;
 
 use super::hashes::Hashes;
 use super::links::Checkouts;
-use super::{Lock, LockedSource, LockedWheel, Origin, Target};
+use super::{Lock, LockedSource, LockedWheel, Origin, Target, specifier};
 use crate::git::inside;
 use crate::index::{percent_decoded, redacted};
 
@@ -117,10 +114,10 @@ pub(super) fn choose(
     let mut lock = Lock::default();
     let environment = target.markers();
     for package in pylock.packages {
-        let marker = package.marker.as_deref().map(MarkerTree::from_str);
-        let marker = marker.transpose().map_err(|error| {
+        let marker = package.marker.as_deref().map(specifier::marker);
+        let marker = marker.transpose().map_err(|problem| {
             let message = format!("the marker of `{}` cannot be read", package.name);
-            BuildError::failed(message).caused_by(&error)
+            BuildError::failed(message).caused_by(&std::io::Error::other(problem))
         })?;
         if marker.is_some_and(|marker| !marker.evaluate(&environment, &[])) {
             continue;

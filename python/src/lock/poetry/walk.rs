@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
-use pep508_rs::{ExtraName, MarkerEnvironment, MarkerTree, Requirement, VerbatimUrl, VersionOrUrl};
+use pep508_rs::{ExtraName, MarkerEnvironment, VersionOrUrl};
 use toml::{Table, Value};
 
 use super::constraint::satisfies;
 use super::{Package, normalised};
+use crate::lock::specifier::{marker, requirement};
 
 /// A requirement of the project or of a package, once its markers are known to hold.
 struct Wanted {
@@ -118,7 +119,7 @@ fn read(
     env: &MarkerEnvironment,
 ) -> Option<Wanted> {
     let text = |key: &str| value.get(key).and_then(Value::as_str);
-    let marker = text("markers").and_then(|marker| MarkerTree::from_str(marker).ok());
+    let marker = text("markers").and_then(|text| marker(text).ok());
     let holds = marker.is_none_or(|marker| marker.evaluate(env, extras));
     let python = text("python")
         .is_none_or(|python| satisfies(&env.python_full_version().to_string(), python));
@@ -137,7 +138,7 @@ fn read(
 
 /// A requirement as `[project]` writes it.
 fn specifier(text: &str, env: &MarkerEnvironment) -> Option<Wanted> {
-    let requirement = Requirement::<VerbatimUrl>::from_str(text).ok()?;
+    let requirement = requirement(text).ok()?;
     requirement.evaluate_markers(env, &[]).then(|| Wanted {
         name: normalised(requirement.name.as_ref()),
         constraint: match &requirement.version_or_url {
