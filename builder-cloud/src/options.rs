@@ -17,6 +17,8 @@ pub(crate) const ENDPOINT: &str = "IMAGESPEC_ENDPOINT";
 pub(crate) const TOKEN: &str = "IMAGESPEC_TOKEN";
 /// How long a command may take to say the token.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a person may take to unlock the keyring.
+const UNLOCKING: Duration = Duration::from_mins(2);
 
 /// The names of the options, each with what it means.
 pub(crate) const OPTIONS: &[(&str, &str)] = &[
@@ -32,6 +34,10 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
     (
         "token_command",
         "a command that prints the token, and its arguments: `[\"pass\", \"show\", \"imagespec\"]`",
+    ),
+    (
+        "token_keyring",
+        "a user name under which the keyring of the system has the token, for the service named by the endpoint's URL",
     ),
     (
         "project",
@@ -77,6 +83,8 @@ enum Source {
     Variable(String),
     File(PathBuf),
     Command(Vec<String>),
+    /// A user name in the keyring of the system.
+    Keyring(String),
 }
 
 impl Default for Source {
@@ -100,6 +108,7 @@ impl Options {
                 "endpoint" => read.endpoint = Some(endpoint(value)?),
                 "token_variable" => read.token = Source::Variable(text(name, value)?),
                 "token_file" => read.token = Source::File(file(name, value)?),
+                "token_keyring" => read.token = Source::Keyring(text(name, value)?),
                 "token_command" => read.token = Source::Command(command(name, value)?),
                 "project" => read.project = Some(text(name, value)?),
                 "ca" => read.ca = Some(file(name, value)?),
@@ -159,7 +168,7 @@ impl Options {
     /// The token.
     pub(crate) async fn token(&self, host: &Host) -> Result<String, BuildError> {
         let absent = |what: String| {
-            let hint = "whoever runs the service makes tokens; options `token_variable`, `token_file` and `token_command` say where yours is";
+            let hint = "whoever runs the service makes tokens; options `token_variable`, `token_file`, `token_keyring` and `token_command` say where yours is";
             Err(BuildError::unavailable(what).hint(hint))
         };
         let token = match &self.token {
@@ -176,6 +185,7 @@ impl Options {
                     .caused_by(&error)
             })?,
             Source::Command(command) => said(host, command).await?,
+            Source::Keyring(user) => kept(self.endpoint()?.as_str(), user).await?,
         };
         let token = token.trim();
         if token.is_empty() || token.contains(char::is_whitespace) {
@@ -185,6 +195,28 @@ impl Options {
         }
         Ok(token.to_owned())
     }
+}
+
+/// What the keyring of the system keeps for a service, by the URL of its endpoint, and a user name.
+async fn kept(endpoint: &str, user: &str) -> Result<String, BuildError> {
+    let service = endpoint.trim_end_matches('/').to_owned();
+    let told = format!(
+        "cannot take the token for the build service from the keyring: service `{service}`, user `{user}`"
+    );
+    let user = user.to_owned();
+    // It may ask the person to unlock it, on a thread that may block.
+    let asked = tokio::task::spawn_blocking(move || {
+        keyring::Entry::new(&service, &user).and_then(|entry| entry.get_password())
+    });
+    let answered = tokio::time::timeout(UNLOCKING, asked).await;
+    let answered = answered.map_err(std::io::Error::other);
+    let answered = answered.and_then(|answered| answered.map_err(std::io::Error::other));
+    let answered = answered.and_then(|answered| answered.map_err(std::io::Error::other));
+    answered.map_err(|error| {
+        BuildError::unavailable(told)
+            .caused_by(&error)
+            .hint("keep it there first, as with `secret-tool store --label imagespec service SERVICE username USER`")
+    })
 }
 
 /// What a command prints.

@@ -16,7 +16,7 @@ struct Need {
     tests: &'static str,
 }
 
-const NEEDS: [Need; 26] = [
+const NEEDS: [Need; 28] = [
     Need {
         check: || on_path("git"),
         name: "git",
@@ -50,6 +50,18 @@ const NEEDS: [Need; 26] = [
         name: "libseccomp",
         package: "libseccomp-dev",
         tests: "a current engine",
+    },
+    Need {
+        check: || on_path("gnome-keyring-daemon"),
+        name: "gnome-keyring-daemon",
+        package: "gnome-keyring",
+        tests: "tokens in a keyring",
+    },
+    Need {
+        check: || on_path("secret-tool"),
+        name: "secret-tool",
+        package: "libsecret-tools",
+        tests: "tokens in a keyring",
     },
     Need {
         check: || on_path("gpg"),

@@ -146,10 +146,10 @@ fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it(engine: &
     });
     let service = service.flatten();
     let mut wrong = Vec::new();
-    // One engine sees all of it every time, the others a half that another seed makes another one.
+    // One engine sees all of it every time, the others a third that another seed makes another one.
     let seed = crate::service::seed();
-    let cases = (seed % 2..).zip(CORPUS);
-    let cases = cases.filter(|(number, _)| is_oldest || number % 2 == 0);
+    let cases = (seed % 3..).zip(CORPUS);
+    let cases = cases.filter(|(number, _)| is_oldest || number % 3 == 0);
     for (_, case) in cases {
         let mut place = place(engine, case);
         let mut all = Vec::new();

@@ -1,8 +1,11 @@
 //! Who may do what, and what nobody may.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::fixture::{Service, Trust};
+use crate::place::has;
 
 /// A token of a project, made by the command.
 fn token(service: &Service, scope: &str, project: &str) -> String {
@@ -228,4 +231,56 @@ fn strangers_run_nothing_and_reach_nothing_of_the_service() {
         assert_eq!(code, Some(2), "{elsewhere}: {said}");
         assert!(said.contains("may not push"), "{said}");
     }
+}
+
+#[test]
+fn a_token_is_taken_from_the_keyring() {
+    let tools = ["dbus-run-session", "gnome-keyring-daemon", "secret-tool"];
+    if !tools.into_iter().all(has) {
+        return;
+    }
+    let Some(service) = Service::start(Trust::Strangers) else {
+        return;
+    };
+    let place = service.place("[images.app]\n");
+    let folder = tempfile::tempdir().expect("a folder");
+    let listed = |user: &str| {
+        let option = format!("token_keyring={user}");
+        let command = place.command(&["token", "list", "--option", &option]);
+        let script = "printf 'unlocked\\n' | gnome-keyring-daemon --unlock --components=secrets > /dev/null 2>&1; \
+             printf %s \"$IMAGESPEC_TOKEN\" | secret-tool store --label imagespec service \"$IMAGESPEC_ENDPOINT\" username me; \
+             unset IMAGESPEC_TOKEN; exec \"$@\"";
+        let mut session = Command::new("dbus-run-session");
+        session
+            .args(["--", "sh", "-c", script, "sh"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .current_dir(command.get_current_dir().expect("a folder"));
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => session.env(name, value),
+                None => session.env_remove(name),
+            };
+        }
+        session
+            .env("HOME", folder.path())
+            .env("XDG_RUNTIME_DIR", folder.path())
+            .output()
+            .expect("a session")
+    };
+    let output = listed("me");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("admin"),
+        "{output:?}"
+    );
+    let output = listed("somebody");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(
+        said.contains("user `somebody`") && said.contains("secret-tool"),
+        "{said}"
+    );
+    let secret = &service.token;
+    assert!(!said.contains(secret.as_str()), "{said}");
 }
