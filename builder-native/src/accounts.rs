@@ -25,9 +25,12 @@ pub(crate) fn ids(passwd: &str) -> Result<Option<(u32, u32)>, BuildError> {
     })
 }
 
+/// Files to add, and ids of a user and its group.
+type WithUser = (Option<Vec<Account>>, (u32, u32));
+
 /// The files of users and groups of a base with the image's user among them, `None` where it is there already, with
 /// its folders; and the ids that it has.
-pub(crate) fn with_user(facts: &Facts) -> Result<(Option<Vec<Account>>, (u32, u32)), BuildError> {
+pub(crate) fn with_user(facts: &Facts) -> Result<WithUser, BuildError> {
     let text = |path: &str| {
         let account = facts.accounts.iter().find(|account| account.path == path);
         account.map_or("", |account| account.text.as_str())
