@@ -23,7 +23,7 @@ use crate::libc;
 use crate::run::open;
 
 /// Version of what is found: part of the name under which it is kept.
-const RECIPE: u64 = 1;
+const RECIPE: u64 = 2;
 /// The largest small file that is read, in bytes.
 const SMALL: u64 = 1 << 20;
 /// The largest package database, in bytes.

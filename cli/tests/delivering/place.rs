@@ -70,6 +70,24 @@ impl Place {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// The command as the last arguments of another program, in the same place and with the same variables.
+    pub(crate) fn through(&self, program: &[&str], arguments: &[&str]) -> Command {
+        let command = self.command(arguments);
+        let mut through = Command::new(program[0]);
+        through
+            .args(&program[1..])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .current_dir(self.path("project"));
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => through.env(name, value),
+                None => through.env_remove(name),
+            };
+        }
+        through
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imagespec"));
         command

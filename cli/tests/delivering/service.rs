@@ -330,20 +330,11 @@ fn an_interrupt_at_a_terminal_asks_what_becomes_of_the_build() {
     );
     let answered = |answer: &str| {
         let all = ["build", "--force", "--builder", "union"];
-        let command = place.command(&[&all[..], &["--registry", &registry]].concat());
-        let mut terminal = Command::new("python3");
-        terminal
-            .args([&script, "line 5", answer])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .env("TERM", "xterm");
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => terminal.env(name, value),
-                None => terminal.env_remove(name),
-            };
-        }
-        terminal.current_dir(command.get_current_dir().expect("a folder"));
+        let mut terminal = place.through(
+            &["python3", &script, "line 5", answer],
+            &[&all[..], &["--registry", &registry]].concat(),
+        );
+        terminal.env("TERM", "xterm");
         let output = terminal.output().expect("python3");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(output.status.code(), Some(130), "{said}");

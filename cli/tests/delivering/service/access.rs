@@ -1,7 +1,5 @@
 //! Who may do what, and what nobody may.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use super::fixture::{Service, Trust};
@@ -246,22 +244,13 @@ fn a_token_is_taken_from_the_keyring() {
     let folder = tempfile::tempdir().expect("a folder");
     let listed = |user: &str| {
         let option = format!("token_keyring={user}");
-        let command = place.command(&["token", "list", "--option", &option]);
         let script = "printf 'unlocked\\n' | gnome-keyring-daemon --unlock --components=secrets > /dev/null 2>&1; \
              printf %s \"$IMAGESPEC_TOKEN\" | secret-tool store --label imagespec service \"$IMAGESPEC_ENDPOINT\" username me; \
              unset IMAGESPEC_TOKEN; exec \"$@\"";
-        let mut session = Command::new("dbus-run-session");
-        session
-            .args(["--", "sh", "-c", script, "sh"])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .current_dir(command.get_current_dir().expect("a folder"));
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => session.env(name, value),
-                None => session.env_remove(name),
-            };
-        }
+        let mut session = place.through(
+            &["dbus-run-session", "--", "sh", "-c", script, "sh"],
+            &["token", "list", "--option", &option],
+        );
         session
             .env("HOME", folder.path())
             .env("XDG_RUNTIME_DIR", folder.path())
