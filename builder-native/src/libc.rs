@@ -91,7 +91,7 @@ fn newest(library: &[u8]) -> Option<u32> {
 /// The version that a musl says it is, a text of its own: `1.2.3`.
 fn musl_version(library: &[u8]) -> Option<(u32, u32)> {
     let texts = library.split(|byte| *byte == 0);
-    let mut texts = texts.filter(|text| (5..=16).contains(&text.len()) && text.starts_with(b"1."));
+    let mut texts = texts.filter(|text| (5..=40).contains(&text.len()) && text.starts_with(b"1."));
     texts.find_map(|text| {
         let mut numbers = std::str::from_utf8(text).ok()?.splitn(3, '.');
         let mut number = || numbers.next()?.parse::<u32>().ok();
