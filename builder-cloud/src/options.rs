@@ -206,17 +206,22 @@ async fn kept(endpoint: &str, user: &str) -> Result<String, BuildError> {
     let user = user.to_owned();
     // It may ask the person to unlock it, on a thread that may block.
     let asked = tokio::task::spawn_blocking(move || {
-        keyring::Entry::new(&service, &user).and_then(|entry| entry.get_password())
+        // Where no keyring answers, the library's own error of an entry does not say so.
+        if let Err(error) = keyring::Entry::store_status() {
+            return Err(format!("no keyring answers here: {error}"));
+        }
+        let kept = keyring::Entry::new(&service, &user).and_then(|entry| entry.get_password());
+        kept.map_err(|error| error.to_string())
     });
-    let answered = tokio::time::timeout(UNLOCKING, asked).await;
-    let answered = answered.map_err(std::io::Error::other);
-    let answered = answered.and_then(|answered| answered.map_err(std::io::Error::other));
-    let answered = answered.and_then(|answered| answered.map_err(std::io::Error::other));
-    answered.map_err(|error| {
-        BuildError::unavailable(told)
-            .caused_by(&error)
-            .hint("keep it there first, as with `secret-tool store --label imagespec service SERVICE username USER`")
-    })
+    let problem = match tokio::time::timeout(UNLOCKING, asked).await {
+        Ok(Ok(Ok(token))) => return Ok(token),
+        Ok(Ok(Err(problem))) => problem,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "nobody unlocked it in time".to_owned(),
+    };
+    Err(BuildError::unavailable(told)
+        .caused_by(&std::io::Error::other(problem))
+        .hint("keep it there first, as with `secret-tool store --label imagespec service SERVICE username USER`"))
 }
 
 /// What a command prints.

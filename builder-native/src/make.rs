@@ -16,7 +16,7 @@ use crate::accounts;
 use crate::assemble::Assembly;
 use crate::layers::Fill;
 use crate::lazy::count;
-use crate::recipe::{Interpreter, LazyLayer, Recipe};
+use crate::recipe::{Commands, Interpreter, LazyLayer, Recipe};
 
 impl Assembly<'_> {
     /// Writes the layer of a recipe, after fetching what it is made from.
@@ -86,7 +86,10 @@ impl Assembly<'_> {
                     layers.write_here(recipe.title(), |layer| self.copied(layer, field, from, to))
                 });
             }
-            Recipe::Commands { .. } => return self.run_commands(below, recipe).await,
+            Recipe::Commands(commands) => {
+                let title = recipe.title();
+                return self.run_commands(below, title, commands).await;
+            }
             Recipe::Apt { added, .. } => return self.install(below, recipe, added).await,
             Recipe::Owned { .. } => return Err(BuildError::failed("a layer has two owners")),
         };
@@ -183,9 +186,9 @@ impl Assembly<'_> {
                 bytecode_key(interpreter, &Digest::of("standard library"))
             }
             Recipe::Copy { from, to, .. } => self.copy_key(from, to),
-            Recipe::Commands { commands, env, .. } => {
+            Recipe::Commands(Commands { lines, env, .. }) => {
                 let mut key = over(below, "imagespec run");
-                key.list(commands, |key, command| {
+                key.list(lines, |key, command| {
                     key.text(command);
                 });
                 key.list(env, |key, (name, value)| {

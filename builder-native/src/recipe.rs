@@ -70,15 +70,8 @@ pub(crate) enum Recipe {
         from: String,
         to: String,
     },
-    /// Commands of a spec, over a Debian suite if it is one.
-    Commands {
-        suite: Option<String>,
-        /// The shell of the layers below, and their C library.
-        shell: String,
-        libc: Option<Libc>,
-        commands: Vec<String>,
-        env: IndexMap<String, String>,
-    },
+    /// Commands of a spec.
+    Commands(Commands),
     /// What belongs to the user of images, over a base that has other ids for it.
     Owned {
         uid: u32,
@@ -105,7 +98,7 @@ impl Recipe {
             Self::Bytecode { title, .. } => format!("bytecode of {title}"),
             Self::StandardLibrary(_) => "bytecode of the standard library".to_owned(),
             Self::Copy { field, .. } => format!("copy {field}"),
-            Self::Commands { commands, .. } => format!("commands: {}", commands.join(" && ")),
+            Self::Commands(run) => format!("commands: {}", run.lines.join(" && ")),
             Self::Owned { recipe, .. } => recipe.title(),
             Self::Apt { added, scripted } => {
                 let names: Vec<_> = added.iter().map(|package| package.name.as_str()).collect();
@@ -120,7 +113,7 @@ impl Recipe {
 
     /// Whether it runs what may do anything, so that `--force` makes it anew.
     pub(crate) const fn runs(&self) -> bool {
-        matches!(self, Self::Commands { .. } | Self::Apt { .. })
+        matches!(self, Self::Commands(_) | Self::Apt { .. })
     }
 
     /// The wheels it is made from.
@@ -139,6 +132,17 @@ impl Recipe {
             recipe => matches!(recipe, Self::Copy { .. }),
         }
     }
+}
+
+/// Commands of a spec, and what of the layers below they are run with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Commands {
+    /// The Debian suite, if it is one.
+    pub(crate) suite: Option<String>,
+    pub(crate) shell: String,
+    pub(crate) libc: Option<Libc>,
+    pub(crate) lines: Vec<String>,
+    pub(crate) env: IndexMap<String, String>,
 }
 
 /// An interpreter of an image.

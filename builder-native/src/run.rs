@@ -25,7 +25,7 @@ use crate::assemble::{Assembly, Draft};
 use crate::limits::exceeded;
 use crate::lists::{KEYS, Lent};
 use crate::machine::{AUTHORITIES, program};
-use crate::recipe::{LazyLayer, Recipe};
+use crate::recipe::{Commands, LazyLayer, Recipe};
 
 /// Where `uv` and `pip` are while commands run.
 pub(crate) const TOOLS: &str = "/run/imagespec/bin";
@@ -96,13 +96,13 @@ impl Assembly<'_> {
         ] {
             env.insert(name.to_owned(), value.to_owned());
         }
-        let recipe = Recipe::Commands {
+        let recipe = Recipe::Commands(Commands {
             suite: draft.foundation.system.debian().map(str::to_owned),
             shell: can_run(draft, "commands")?.to_owned(),
             libc: draft.foundation.libc,
-            commands: commands.to_vec(),
+            lines: commands.to_vec(),
             env,
-        };
+        });
         // Its lines are told under the same name.
         let step = self.cx.progress.step("commands", recipe.title());
         let cached = self.add(draft, recipe).await?;
@@ -110,22 +110,19 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    /// Runs commands over layers, of a Debian suite if it is one, and writes what they changed.
+    /// Runs commands over layers and writes what they changed.
     pub(crate) async fn run_commands(
         &self,
         below: &[LazyLayer],
-        recipe: &Recipe,
-    ) -> Result<Layer, BuildError> {
-        let Recipe::Commands {
+        title: String,
+        Commands {
             suite,
             shell,
             libc,
-            commands,
+            lines,
             env,
-        } = recipe
-        else {
-            return Err(BuildError::failed("these are no commands"));
-        };
+        }: &Commands,
+    ) -> Result<Layer, BuildError> {
         let host = &self.native.host;
         let uv = lent_uv(host, *libc, &Platform::host()).await?;
         let (tools, pip) = program(host, "pip", PIP)?;
@@ -146,10 +143,10 @@ impl Assembly<'_> {
         mounts.push((uv.path().to_path_buf(), Path::new(TOOLS).join("uv")));
         mounts.push((pip, Path::new(TOOLS).join("pip")));
         let script = Script {
-            title: recipe.title(),
+            title,
             field: "commands",
             shell,
-            line: line(shell, commands),
+            line: line(shell, lines),
             env,
             lent,
             mounts,

@@ -1,9 +1,8 @@
 //! Logins in URLs of package indexes reach the index and nothing else.
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::docker::HOST;
 use crate::engine::{Engine, with_every_engine};
@@ -23,19 +22,10 @@ pub(crate) fn script(name: &str) -> PathBuf {
 
 /// A server of the tests, told its folder, the login it wants and more, and its port.
 pub(crate) fn serve(name: &str, folder: &Path, login: &str, more: &[&str]) -> (Running, u16) {
-    let mut server = Command::new("python3")
-        .arg(script(name))
-        .arg(folder)
-        .arg(login)
-        .args(more)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a server");
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().expect("its output"))
-        .read_line(&mut line)
-        .expect("a port");
-    (Running(server), line.trim().parse().expect("a port"))
+    let mut server = Command::new("python3");
+    server.arg(script(name)).arg(folder).arg(login).args(more);
+    let (server, port) = Running::telling(&mut server);
+    (server, port.parse().expect("a port"))
 }
 
 /// Puts a uv first on the path that writes down how it was called.

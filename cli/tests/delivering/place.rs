@@ -1,5 +1,6 @@
 //! A folder with a project, and the real command in it.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -146,6 +147,18 @@ pub(crate) fn told(output: &Output) -> String {
 
 /// A program that ends with the test.
 pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    /// Starts a program, and returns the first line that it prints.
+    pub(crate) fn telling(program: &mut Command) -> (Self, String) {
+        let mut child = program.stdout(Stdio::piped()).spawn().expect("a program");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("its output"))
+            .read_line(&mut line)
+            .expect("a line");
+        (Self(child), line.trim().to_owned())
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {

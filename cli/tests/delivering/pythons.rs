@@ -1,6 +1,5 @@
 //! A Python that no release of Debian has comes from a distribution of its own, which uv downloads.
 
-use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -47,17 +46,12 @@ fn files() -> PathBuf {
 /// A server of the distribution, and the address of its list.
 fn serve(folder: &Path) -> (Running, String) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/delivering/pythons.py");
-    let mut child = Command::new("python3")
+    let mut server = Command::new("python3");
+    server
         .args([&program, &files(), folder])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a server");
-    let mut port = String::new();
-    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
-    stdout.read_line(&mut port).expect("a port");
-    let url = format!("http://127.0.0.1:{}/downloads.json", port.trim());
-    (Running(child), url)
+        .stderr(Stdio::null());
+    let (server, port) = Running::telling(&mut server);
+    (server, format!("http://127.0.0.1:{port}/downloads.json"))
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Packages for a base of Ubuntu, on a machine of Debian: an archive as Ubuntu has them, with packages in `universe`,
 //! updates in the same place, and zstd in its packages.
 
-use std::io::BufRead as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -52,18 +51,14 @@ gpgconf --kill all
 "#;
 
 fn serve(folder: &Path) -> (Running, String) {
-    let mut child = Command::new("python3")
+    let mut server = Command::new("python3");
+    server
         .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"])
         .current_dir(folder)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a server");
-    let mut line = String::new();
-    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
-    stdout.read_line(&mut line).expect("a line");
-    let port = line.split_whitespace().nth(5).expect("a port").to_owned();
-    (Running(child), format!("http://127.0.0.1:{port}/ubuntu"))
+        .stderr(Stdio::null());
+    let (server, line) = Running::telling(&mut server);
+    let port = line.split_whitespace().nth(5).expect("a port");
+    (server, format!("http://127.0.0.1:{port}/ubuntu"))
 }
 
 #[test]

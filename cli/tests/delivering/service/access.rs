@@ -272,4 +272,11 @@ fn a_token_is_taken_from_the_keyring() {
     );
     let secret = &service.token;
     assert!(!said.contains(secret.as_str()), "{said}");
+
+    let mut alone = place.command(&["token", "list", "--option", "token_keyring=me"]);
+    alone.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nothing/there");
+    let output = alone.output().expect("the command");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(said.contains("no keyring answers here"), "{said}");
 }
