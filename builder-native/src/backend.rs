@@ -91,6 +91,7 @@ impl Builder for Native {
             Capability::BaseReference,
             Capability::PythonExec,
             Capability::AptPackages,
+            Capability::CondaPackages,
             Capability::PythonPackages,
             Capability::RuntimePackages,
             Capability::Secrets,

@@ -94,6 +94,10 @@ impl Assembly<'_> {
         let Some(wanted) = &self.plan.python.version else {
             return Ok(());
         };
+        if self.plan.has_conda() {
+            // It is that of the Conda environment, which has no other.
+            return Ok(());
+        }
         let minor: Vec<_> = wanted.split('.').take(2).collect();
         let found = foundation.python.as_ref();
         if found.is_some_and(|found| found.version() == minor.join(".")) {
@@ -122,8 +126,9 @@ impl Assembly<'_> {
         );
         let archive = self.archive()?;
         let standalone = self.plan.standalone_python();
+        let own = standalone.is_none() && !self.plan.has_conda();
         let packages = self
-            .base_packages(&archive, suite, architecture, standalone.is_none())
+            .base_packages(&archive, suite, architecture, own)
             .await?;
         let recipes = layers::group(&packages).into_iter().map(Recipe::Debian);
         let recipes = recipes.chain([Recipe::State(packages.clone())]);
@@ -146,15 +151,19 @@ impl Assembly<'_> {
         } else {
             ("/usr", python_of_suite(suite))
         };
-        let minor = version.and_then(|version| version.strip_prefix("3.")?.parse().ok());
-        let minor = minor.ok_or_else(|| {
-            BuildError::input(format!("the release has no Python: `{suite}`"))
-                .field("python_version")
-        })?;
-        let interpreter = Interpreter {
-            program: format!("{prefix}/bin/python3.{minor}"),
-            minor,
-            layers: made.iter().map(|lazy| lazy.layer.diff_id).collect(),
+        let interpreter = if self.plan.has_conda() {
+            None
+        } else {
+            let minor = version.and_then(|version| version.strip_prefix("3.")?.parse().ok());
+            let minor = minor.ok_or_else(|| {
+                BuildError::input(format!("the release has no Python: `{suite}`"))
+                    .field("python_version")
+            })?;
+            Some(Interpreter {
+                program: format!("{prefix}/bin/python3.{minor}"),
+                minor,
+                layers: made.iter().map(|lazy| lazy.layer.diff_id).collect(),
+            })
         };
         let known = GLIBC.iter().find(|(known, _)| *known == suite);
         let foundation = Foundation {
@@ -165,9 +174,11 @@ impl Assembly<'_> {
                 packages: Packages::Ours(packages),
                 shell: Some(USER_SHELL.to_owned()),
             },
-            python: Some(interpreter),
+            python: interpreter,
             libc: Some(known.map_or(Libc::Glibc(2, 17), |(_, libc)| *libc)),
             user: (USER_ID, USER_ID),
+            conda: None,
+            has_conda: false,
             venv: false,
             system_site_packages: false,
         };
@@ -177,7 +188,9 @@ impl Assembly<'_> {
             runtime: ours(),
             foundation,
         };
-        self.standard_library(&mut draft).await?;
+        if draft.foundation.python.is_some() {
+            self.standard_library(&mut draft).await?;
+        }
         Ok(draft)
     }
 

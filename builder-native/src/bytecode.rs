@@ -66,9 +66,11 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    /// Adds the bytecode of the standard library, which Debian's maintainer scripts or uv would have made.
+    /// Adds the bytecode of what is installed with the interpreter, which Debian's maintainer scripts, uv or Conda
+    /// would have made.
     pub(crate) async fn standard_library(&self, draft: &mut Draft) -> Result<(), BuildError> {
         let recipe = Recipe::StandardLibrary(draft.foundation.interpreter()?.clone());
+        let recipe = draft.owned(recipe);
         self.bytecode(draft, vec![recipe]).await
     }
 
@@ -102,18 +104,19 @@ impl Assembly<'_> {
             // Debian's place for packages.
             format!("{lib}/python3/dist-packages"),
         ];
+        let owner = if interpreter.is_conda() { USER_ID } else { 0 };
         Ok(Box::new(move |layer| {
             let mut modules = Vec::new();
             for snapshot in compiler.place.rootfs() {
                 for root in &folders {
-                    collect(snapshot, root, &mut modules)?;
+                    collect(snapshot, root, &compiler.tag, &mut modules)?;
                 }
             }
             modules.sort();
             modules.dedup_by(|a, b| a.0 == b.0);
             let (paths, files): (_, Vec<_>) = modules.into_iter().unzip();
             let source = Box::new(|index: usize| fs_err::read(&files[index]));
-            compiler.compile(vec![Modules { paths, source }], 0, layer)
+            compiler.compile(vec![Modules { paths, source }], owner, layer)
         }))
     }
 
@@ -231,10 +234,12 @@ impl Compiler {
     }
 }
 
-/// Finds the modules below a folder of an unpacked layer: where they go, and where they are.
+/// Finds the modules below a folder of an unpacked layer that have no bytecode there: where they go, and where they
+/// are.
 fn collect(
     root: &Path,
     folder: &str,
+    tag: &str,
     modules: &mut Vec<(String, PathBuf)>,
 ) -> Result<(), BuildError> {
     let failed = |error: std::io::Error| {
@@ -249,15 +254,23 @@ fn collect(
         let Some(name) = name.to_str() else { continue };
         let path = format!("{folder}/{name}");
         if kind.is_dir() {
-            collect(root, &path, modules)?;
+            collect(root, &path, tag, modules)?;
         } else if kind.is_file()
             && entry
                 .path()
                 .extension()
                 .is_some_and(|extension| extension == "py")
+            && !is_compiled(&entry.path(), tag)
         {
             modules.push((path, entry.path()));
         }
     }
     Ok(())
+}
+
+/// Whether a module of an unpacked layer has its bytecode beside it.
+fn is_compiled(module: &Path, tag: &str) -> bool {
+    let stem = module.file_stem().unwrap_or_default().to_string_lossy();
+    let compiled = format!("__pycache__/{stem}.{tag}.pyc");
+    module.with_file_name(compiled).is_file()
 }

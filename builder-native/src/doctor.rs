@@ -167,6 +167,7 @@ async fn index(host: &Host) -> Result<String, BuildError> {
         refresh: true,
         interpreter: None,
         workshop: None,
+        provided: &[],
         secrets: &[],
     };
     match lock(host, request).await {

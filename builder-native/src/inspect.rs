@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use imagespec_core::contract::{DEFAULT_PATH, USER_HOME, WORKDIR};
+use imagespec_core::contract::{CONDA_PREFIX, DEFAULT_PATH, USER_HOME, WORKDIR};
 use imagespec_core::digest::{Digest, Framed};
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
@@ -23,7 +23,7 @@ use crate::libc;
 use crate::run::open;
 
 /// Version of what is found: part of the name under which it is kept.
-const RECIPE: u64 = 2;
+const RECIPE: u64 = 3;
 /// The largest small file that is read, in bytes.
 const SMALL: u64 = 1 << 20;
 /// The largest package database, in bytes.
@@ -72,6 +72,8 @@ pub(crate) struct Facts {
 pub(crate) enum Part {
     /// The virtual environment, for the Python that was found.
     Venv,
+    /// A Conda environment, where that of an image is.
+    Conda,
     /// The folders of the image's user.
     Folders,
     /// `/bin/bash`.
@@ -186,6 +188,7 @@ impl Inspection<'_> {
         let folders = [WORKDIR, USER_HOME];
         let parts = [
             (Part::Venv, venv),
+            (Part::Conda, tree.has_directory(CONDA_PREFIX)),
             (
                 Part::Folders,
                 folders.iter().all(|path| tree.has_directory(path)),

@@ -95,8 +95,9 @@ impl Assembly<'_> {
         );
         let mut recipes: Vec<_> = recipes.into_iter().enumerate().collect();
         let size = |recipe: &Recipe| -> u64 {
-            let sizes = recipe.wheels().iter().filter_map(|wheel| wheel.size);
-            sizes.sum()
+            let wheels = recipe.wheels().iter().filter_map(|wheel| wheel.size);
+            let conda = recipe.conda().iter().filter_map(|package| package.size());
+            wheels.chain(conda).sum()
         };
         recipes.sort_by_key(|(_, (_, recipe))| Reverse(size(recipe)));
         let each: FuturesUnordered<_> = recipes
@@ -107,6 +108,7 @@ impl Assembly<'_> {
                         let _turn = fetching.acquire().await;
                         let title = format!("fetch {}", recipe.title());
                         self.fetch_wheels(title, recipe.wheels().iter()).await?;
+                        self.fetch_conda(recipe.conda()).await?;
                     }
                     let _turn = making.acquire().await;
                     Ok::<_, BuildError>((at, self.layer(below, key, recipe).await?))

@@ -7,6 +7,7 @@ mod backend;
 mod base;
 mod built;
 mod bytecode;
+mod conda;
 mod deliver;
 mod doctor;
 mod early;

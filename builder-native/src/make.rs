@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use imagespec_conda::layers as conda;
 use imagespec_core::context::Compression;
 use imagespec_core::digest::{Digest, Framed};
 use imagespec_core::error::BuildError;
@@ -89,6 +90,17 @@ impl Assembly<'_> {
             Recipe::Commands(commands) => {
                 let title = recipe.title();
                 return self.run_commands(below, title, commands).await;
+            }
+            Recipe::Conda {
+                packages, layout, ..
+            } => self.conda_layer(packages, layout).await?,
+            Recipe::CondaRecords {
+                packages,
+                layout,
+                specs,
+            } => self.conda_records(packages, layout, specs).await?,
+            Recipe::CondaScripts(packages) => {
+                return self.conda_scripts(below, recipe.title(), packages).await;
             }
             Recipe::Apt { added, .. } => return self.install(below, recipe, added).await,
             Recipe::Owned { .. } => return Err(BuildError::failed("a layer has two owners")),
@@ -201,6 +213,21 @@ impl Assembly<'_> {
                 key.number((*uid).into())
                     .number((*gid).into())
                     .digest(&self.key(below, recipe));
+                key.finish()
+            }
+            Recipe::Conda {
+                packages, layout, ..
+            } => conda::key(packages, layout),
+            Recipe::CondaRecords {
+                packages,
+                layout,
+                specs,
+            } => conda::records_key(packages, layout, specs),
+            Recipe::CondaScripts(packages) => {
+                let mut key = over(below, "imagespec conda scripts");
+                key.list(packages, |key, package| {
+                    key.text(&package.title());
+                });
                 key.finish()
             }
             Recipe::Apt { added, .. } => {

@@ -22,10 +22,23 @@ pub(crate) struct Foundation {
     pub(crate) libc: Option<Libc>,
     /// Ids of the user of images and of its group.
     pub(crate) user: (u32, u32),
+    /// The Conda environment that was made here, if there is one.
+    pub(crate) conda: Option<Environment>,
+    /// Whether there is a Conda environment, whoever made it.
+    pub(crate) has_conda: bool,
     /// Whether the virtual environment is there.
     pub(crate) venv: bool,
     /// Whether a virtual environment is to see the packages of the interpreter it stands on.
     pub(crate) system_site_packages: bool,
+}
+
+/// A Conda environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Environment {
+    /// What was asked for.
+    pub(crate) specs: Vec<String>,
+    /// Its packages, dependencies first.
+    pub(crate) packages: Vec<imagespec_conda::Package>,
 }
 
 /// A system of packages.

@@ -38,6 +38,7 @@ impl Assembly<'_> {
         let elsewhere: Vec<_> = elsewhere.cloned().collect();
         let contained = self.native.host.contained;
         let interpreter = draft.foundation.interpreter()?.clone();
+        let provided = self.provided(draft).await?;
         let request = LockRequest {
             requirements,
             packages,
@@ -50,6 +51,7 @@ impl Assembly<'_> {
             interpreter: contained.then_some(&*interpreter.program),
             workshop: (!contained && !self.native.host.strangers)
                 .then_some(&workshop as &dyn Workshop),
+            provided: &provided,
             secrets: if draft.platform.is_host() {
                 &elsewhere
             } else {
@@ -99,7 +101,7 @@ impl Assembly<'_> {
         let members: Vec<_> = lock.wheels.iter().map(member).collect();
         let mut recipes = Vec::new();
         let mut bytecode = Vec::new();
-        for group in layers::group(&members) {
+        for group in layers::group(&members, ("wheel", "wheels")) {
             let wheels = group.members.iter().map(|at| lock.wheels[*at].clone());
             let wheels: Vec<_> = wheels.collect();
             let recipe = draft.owned(Recipe::Wheels {

@@ -1,6 +1,6 @@
 //! What layers are made from, so that each can be made again.
 
-use imagespec_core::contract::USER;
+use imagespec_core::contract::{CONDA_PREFIX, USER};
 use imagespec_core::digest::Digest;
 use imagespec_debian::{LayerPlan, Package};
 use imagespec_oci::cache::Layer;
@@ -62,7 +62,7 @@ pub(crate) enum Recipe {
         layout: Layout,
         interpreter: Interpreter,
     },
-    /// The bytecode of the interpreter's own modules.
+    /// The bytecode of the interpreter's own modules, and of what is installed with it.
     StandardLibrary(Interpreter),
     /// Files of the build context.
     Copy {
@@ -78,6 +78,20 @@ pub(crate) enum Recipe {
         gid: u32,
         recipe: Box<Recipe>,
     },
+    /// Conda packages in their environment.
+    Conda {
+        title: String,
+        packages: Vec<imagespec_conda::Package>,
+        layout: imagespec_conda::Layout,
+    },
+    /// What a Conda environment says of itself.
+    CondaRecords {
+        packages: Vec<imagespec_conda::Package>,
+        layout: imagespec_conda::Layout,
+        specs: Vec<String>,
+    },
+    /// What Conda packages run once they are installed.
+    CondaScripts(Vec<imagespec_conda::Package>),
     /// Packages installed by the image's own apt.
     Apt {
         added: Vec<Package>,
@@ -96,10 +110,19 @@ impl Recipe {
             Self::Venv(_) => "virtual environment".to_owned(),
             Self::Wheels { title, .. } => title.clone(),
             Self::Bytecode { title, .. } => format!("bytecode of {title}"),
+            Self::StandardLibrary(interpreter) if interpreter.is_conda() => {
+                "bytecode of conda packages".to_owned()
+            }
             Self::StandardLibrary(_) => "bytecode of the standard library".to_owned(),
             Self::Copy { field, .. } => format!("copy {field}"),
             Self::Commands(run) => format!("commands: {}", run.lines.join(" && ")),
             Self::Owned { recipe, .. } => recipe.title(),
+            Self::Conda { title, .. } => title.clone(),
+            Self::CondaRecords { .. } => "records of conda packages".to_owned(),
+            Self::CondaScripts(packages) => {
+                let names: Vec<_> = packages.iter().map(|package| package.name()).collect();
+                format!("scripts of conda packages: {}", names.join(", "))
+            }
             Self::Apt { added, scripted } => {
                 let names: Vec<_> = added.iter().map(|package| package.name.as_str()).collect();
                 let names = names.join(", ");
@@ -113,7 +136,10 @@ impl Recipe {
 
     /// Whether it runs what may do anything, so that `--force` makes it anew.
     pub(crate) const fn runs(&self) -> bool {
-        matches!(self, Self::Commands(_) | Self::Apt { .. })
+        matches!(
+            self,
+            Self::Commands(_) | Self::Apt { .. } | Self::CondaScripts(_)
+        )
     }
 
     /// The wheels it is made from.
@@ -121,6 +147,15 @@ impl Recipe {
         match self {
             Self::Wheels { wheels, .. } | Self::Bytecode { wheels, .. } => wheels,
             Self::Owned { recipe, .. } => recipe.wheels(),
+            _ => &[],
+        }
+    }
+
+    /// The Conda packages it is made from.
+    pub(crate) fn conda(&self) -> &[imagespec_conda::Package] {
+        match self {
+            Self::Conda { packages, .. } => packages,
+            Self::Owned { recipe, .. } => recipe.conda(),
             _ => &[],
         }
     }
@@ -166,6 +201,11 @@ impl Interpreter {
     pub(crate) fn prefix(&self) -> &str {
         let folder = self.program.rsplit_once("/bin/");
         folder.map_or("/usr", |(prefix, _)| prefix)
+    }
+
+    /// Whether it is that of a Conda environment.
+    pub(crate) fn is_conda(&self) -> bool {
+        self.program.starts_with(CONDA_PREFIX)
     }
 
     /// Its cache tag: `cpython-311`.

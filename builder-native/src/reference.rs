@@ -286,6 +286,8 @@ impl Assembly<'_> {
             python,
             libc: facts.libc,
             user: (USER_ID, USER_ID),
+            conda: None,
+            has_conda: facts.parts.contains(&Part::Conda),
             venv: facts.parts.contains(&Part::Venv),
             system_site_packages: managed || wanted.is_some(),
         })

@@ -214,6 +214,7 @@ async fn python(
             refresh: false,
             interpreter: None,
             workshop: None,
+            provided: &[],
             secrets: &[],
         };
         let (pinned, settings) = pins(host, request).await?;

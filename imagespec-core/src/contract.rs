@@ -7,6 +7,12 @@ use crate::plan::BuildPlan;
 
 /// The virtual environment that is first on `PATH`.
 pub const VENV: &str = "/opt/venv";
+/// The folder of Conda environments.
+pub const CONDA_ROOT: &str = "/opt/micromamba";
+/// The Conda environment, where there is one: its Python is the image's.
+pub const CONDA_PREFIX: &str = "/opt/micromamba/envs/runtime";
+/// Where the Conda environment has its programs: after the virtual environment on `PATH`.
+pub const CONDA_BIN: &str = "/opt/micromamba/envs/runtime/bin";
 /// Working directory and `PYTHONPATH`; sources are copied here.
 pub const WORKDIR: &str = "/root";
 /// Name of the user tasks run as.
@@ -40,7 +46,10 @@ pub fn directory(path: &[u8]) -> (u32, u32, u32) {
         let folder = folder.trim_start_matches('/').as_bytes();
         path == folder || (path.starts_with(folder) && path.get(folder.len()) == Some(&b'/'))
     };
-    let (uid, gid) = if [VENV, WORKDIR, USER_HOME].into_iter().any(below) {
+    let (uid, gid) = if [VENV, CONDA_ROOT, WORKDIR, USER_HOME]
+        .into_iter()
+        .any(below)
+    {
         (USER_ID, USER_ID)
     } else {
         (0, 0)
@@ -57,7 +66,12 @@ pub fn directory(path: &[u8]) -> (u32, u32, u32) {
 pub fn environment(plan: &BuildPlan, base: &IndexMap<String, String>) -> IndexMap<String, String> {
     let mut env = base.clone();
     let path = base.get("PATH").map_or(DEFAULT_PATH, String::as_str);
-    let path = format!("{VENV}/bin:{path}:/usr/local/nvidia/bin:/usr/local/cuda/bin");
+    let conda = if plan.has_conda() && !path.split(':').any(|folder| folder == CONDA_BIN) {
+        format!("{CONDA_BIN}:")
+    } else {
+        String::new()
+    };
+    let path = format!("{VENV}/bin:{conda}{path}:/usr/local/nvidia/bin:/usr/local/cuda/bin");
     let libraries = match base
         .get("LD_LIBRARY_PATH")
         .filter(|value| !value.is_empty())

@@ -242,8 +242,17 @@ impl BuildPlan {
         let Base::Debian { suite } = &self.base else {
             return None;
         };
+        if self.has_conda() {
+            return None;
+        }
         let wanted = self.python.version.as_deref()?;
         (python_of_suite(suite) != Some(wanted)).then_some(wanted)
+    }
+
+    /// Whether it has a Conda environment, whose Python is then the image's.
+    pub fn has_conda(&self) -> bool {
+        let is_conda = |step: &Step| matches!(step, Step::CondaPackages { .. });
+        self.steps.iter().any(is_conda)
     }
 
     /// The plan of what this one starts from and nothing else: the base, its interpreter and an empty virtual

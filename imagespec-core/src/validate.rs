@@ -175,6 +175,19 @@ fn python(spec: &ImageSpec) -> Result<(), BuildError> {
                 .field(field),
         );
     }
+    for channel in spec.conda_channels.iter().flatten() {
+        if channel.trim().is_empty() || channel.contains(['\n', '\r', '\0']) {
+            let message = format!("expected the name or the URL of a Conda channel: `{channel}`");
+            return Err(BuildError::input(message).field("conda_channels"));
+        }
+        if channel.contains("://") && channel.contains("/t/") {
+            return Err(
+                BuildError::input("the URL of a Conda channel has a token, which is a secret")
+                    .field("conda_channels")
+                    .hint("keep it in `custom_channels` or `channel_alias` of `.condarc`, and name the channel here"),
+            );
+        }
+    }
     let lists = [
         ("packages", &spec.packages),
         ("apt_packages", &spec.apt_packages),

@@ -42,8 +42,9 @@ pub struct Group {
 }
 
 /// Groups the wheels of an environment. Large ones are alone; small ones share buckets chosen by their name,
-/// so that adding one changes one layer. Of too many large ones, the smallest join the buckets.
-pub fn group(members: &[Member]) -> Vec<Group> {
+/// so that adding one changes one layer. Of too many large ones, the smallest join the buckets. One and several are
+/// called by the given words.
+pub fn group(members: &[Member], (one, several): (&str, &str)) -> Vec<Group> {
     let mut by_size: Vec<_> = (0..members.len())
         .filter(|index| members[*index].size >= LARGE)
         .collect();
@@ -71,13 +72,13 @@ pub fn group(members: &[Member]) -> Vec<Group> {
     for mut indexes in buckets.into_values() {
         indexes.sort_by_key(|index| &members[*index].name);
         let title = match &indexes[..] {
-            [one] => format!("wheel {} {}", members[*one].name, members[*one].version),
-            several => {
-                let names: Vec<_> = several
+            [at] => format!("{one} {} {}", members[*at].name, members[*at].version),
+            ats => {
+                let names: Vec<_> = ats
                     .iter()
                     .map(|index| members[*index].name.as_str())
                     .collect();
-                format!("{} wheels: {}", names.len(), names.join(", "))
+                format!("{} {several}: {}", names.len(), names.join(", "))
             }
         };
         groups.push(Group {

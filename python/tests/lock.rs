@@ -143,6 +143,7 @@ impl Declared {
             refresh: false,
             interpreter: None,
             workshop: None,
+            provided: &[],
             secrets: &[],
         };
         lock(&machine.host, request).await

@@ -124,7 +124,8 @@ pub fn resolve_with(
         steps.push(Step::AptPackages { packages });
     }
     let packages = spec.conda_packages.clone().unwrap_or_default();
-    let channels = spec.conda_channels.clone().unwrap_or_default();
+    let channels = spec.conda_channels.iter().flatten();
+    let channels: Vec<_> = channels.map(|channel| inputs.strip(channel)).collect();
     if !packages.is_empty() || !channels.is_empty() {
         steps.push(Step::CondaPackages { packages, channels });
     }

@@ -89,7 +89,12 @@ pub(super) fn packages(
             packages.push(cx.code.map_or(sdk, |code| code.sdk).to_owned());
         }
     }
-    let venv_wanted = requirements.is_some() || !packages.is_empty() || spec.python_exec.is_some();
+    let conda = [&spec.conda_packages, &spec.conda_channels];
+    let conda = conda
+        .iter()
+        .any(|list| list.as_ref().is_some_and(|list| !list.is_empty()));
+    let venv_wanted =
+        requirements.is_some() || !packages.is_empty() || spec.python_exec.is_some() || conda;
     if !venv_wanted && !matches!(super::base(spec, cx)?, Base::Debian { .. }) {
         return Ok(None);
     }

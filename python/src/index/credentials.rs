@@ -15,7 +15,7 @@ pub(super) const NETRC: &str = "netrc";
 
 /// User and password of the servers that the machine's configuration knows, by scheme, host and port.
 #[derive(Default)]
-pub(crate) struct Credentials {
+pub struct Credentials {
     servers: BTreeMap<(String, String, u16), Login>,
     /// By host alone, of the netrc file.
     hosts: BTreeMap<String, Login>,
@@ -28,7 +28,7 @@ pub(crate) type Login = (String, Option<String>);
 
 impl Credentials {
     /// Those of the declaration, those in the URLs that pip or uv is configured with, and those of the netrc file.
-    pub(crate) fn of(host: &Host, logins: &IndexLogins) -> Self {
+    pub fn of(host: &Host, logins: &IndexLogins) -> Self {
         let declared = logins.iter().filter_map(|login| {
             let decoded = |text: &str| percent_decoded(&expanded(host, text));
             let written = (decoded(&login.user), login.password.as_deref().map(decoded));
@@ -65,7 +65,7 @@ impl Credentials {
 
     /// What to say to the server of `url`, and to no other. Where the declaration has several logins for the server,
     /// that of the URL which is most like this one counts.
-    pub(crate) fn get(&self, url: &Url) -> Option<&Login> {
+    pub fn get(&self, url: &Url) -> Option<&(String, Option<String>)> {
         let declared = self
             .declared
             .iter()

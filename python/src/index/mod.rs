@@ -6,8 +6,9 @@ mod loan;
 mod settings;
 
 pub(crate) use arguments::arguments;
+pub use credentials::Credentials;
 pub use credentials::expanded;
-pub(crate) use credentials::{Credentials, percent_decoded};
+pub(crate) use credentials::percent_decoded;
 pub use imagespec_core::login::redacted;
 pub use loan::{Loan, indexes, is_about_packages, network};
 pub use settings::{Settings, logins_with};

@@ -5,6 +5,7 @@ mod confine;
 mod hashes;
 mod links;
 mod poetry;
+mod provided;
 mod pylock;
 mod resolve;
 mod said;
@@ -14,6 +15,7 @@ mod tags;
 mod workshop;
 
 pub use poetry::{normalised, read as read_poetry};
+pub use provided::Provided;
 pub use pylock::read as read_pylock;
 pub use resolve::{LockRequest, lock, pins};
 pub use said::build_error;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::hashes::Hashes;
 use super::links::Checkouts;
+use super::provided::{Provided, is_provided};
 use super::{Lock, LockedSource, LockedWheel, Origin, Target, specifier};
 use crate::git::inside;
 use crate::index::{percent_decoded, redacted};
@@ -98,7 +99,7 @@ impl File {
 
 /// What a `pylock.toml` pins for a target, as it is: without hashes of the person's own and without checkouts.
 pub fn read(text: &str, target: &Target) -> Result<Lock, BuildError> {
-    choose(text, target, &Hashes::default(), &Checkouts::default())
+    choose(text, target, &Hashes::default(), &Checkouts::default(), &[])
 }
 
 /// The best wheel of every package, among those that the person's own hashes allow; its source where it has none.
@@ -107,6 +108,7 @@ pub(super) fn choose(
     target: &Target,
     hashes: &Hashes,
     checkouts: &Checkouts,
+    provided: &[Provided],
 ) -> Result<Lock, BuildError> {
     let pylock: Pylock = toml::from_str(text).map_err(|error| {
         BuildError::failed("uv wrote a lock that cannot be read").caused_by(&error)
@@ -120,6 +122,9 @@ pub(super) fn choose(
             BuildError::failed(message).caused_by(&std::io::Error::other(problem))
         })?;
         if marker.is_some_and(|marker| !marker.evaluate(&environment, &[])) {
+            continue;
+        }
+        if is_provided(provided, &package.name, package.version.as_deref()) {
             continue;
         }
         match wheel(&package, target, hashes) {
@@ -279,15 +284,15 @@ mod tests {
             libc: Libc::Glibc(2, 36),
         };
         let none = Checkouts::default();
-        let best = choose(&text, &target, &Hashes::default(), &none).expect("a lock");
+        let best = choose(&text, &target, &Hashes::default(), &none, &[]).expect("a lock");
         assert_eq!(best.wheels[0].digest.hex(), hash('b'));
         let pinned = |c| Hashes::of_lock(&format!("b==1 --hash=sha256:{}", hash(c)));
-        let only = choose(&text, &target, &pinned('a'), &none).expect("a lock");
+        let only = choose(&text, &target, &pinned('a'), &none, &[]).expect("a lock");
         assert_eq!(
             (only.wheels[0].filename.as_str(), only.wheels[0].size),
             ("b-1-py3-none-any.whl", Some(3))
         );
-        let error = choose(&text, &target, &pinned('c'), &none).expect_err("nothing");
+        let error = choose(&text, &target, &pinned('c'), &none, &[]).expect_err("nothing");
         assert_eq!(
             error.message,
             "no wheel has a hash that the requirements allow: `b==1`"
@@ -298,7 +303,7 @@ mod tests {
             libc: Libc::Glibc(2, 36),
         };
         let unfit = text.replace("none-any", "none-win32");
-        let error = choose(&unfit, &old, &Hashes::default(), &none).expect_err("nothing");
+        let error = choose(&unfit, &old, &Hashes::default(), &none, &[]).expect_err("nothing");
         assert!(
             error.message.starts_with("no wheel fits Python 3.2"),
             "{}",
@@ -307,7 +312,7 @@ mod tests {
         let hostile = text
             .replace("b-1-py3", "..%2Fb-1-py3")
             .replace("b-1-cp311", "..%2Fb-1-cp311");
-        assert!(choose(&hostile, &target, &Hashes::default(), &none).is_err());
+        assert!(choose(&hostile, &target, &Hashes::default(), &none, &[]).is_err());
     }
 
     #[test]
@@ -325,12 +330,12 @@ mod tests {
             libc: Libc::Glibc(2, 36),
         };
         let none = Checkouts::default();
-        let lock = choose(&text, &target, &Hashes::default(), &none).expect("a lock");
+        let lock = choose(&text, &target, &Hashes::default(), &none, &[]).expect("a lock");
         let titles: Vec<_> = lock.sources.iter().map(LockedSource::title).collect();
         assert_eq!(titles, ["a", "b==1"]);
         assert_eq!(lock.sources[0].subdirectory.as_deref(), Some("s"));
         let pinned = Hashes::of_lock(&format!("b==1 --hash=sha256:{}", hash('c')));
-        assert!(choose(&text, &target, &pinned, &none).is_err());
+        assert!(choose(&text, &target, &pinned, &none, &[]).is_err());
         for (from, to) in [
             ("\"s\"", "\"../s\""),
             ("b-1.tar.gz", "..%2Fb-1.tar.gz"),
@@ -338,7 +343,7 @@ mod tests {
             ("b-1.tar.gz", "b-1.rpm"),
         ] {
             let hostile = text.replace(from, to);
-            choose(&hostile, &target, &Hashes::default(), &none).expect_err(to);
+            choose(&hostile, &target, &Hashes::default(), &none, &[]).expect_err(to);
         }
     }
 }

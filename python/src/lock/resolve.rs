@@ -12,6 +12,7 @@ use imagespec_core::plan::{ContextEntry, PackageIndex, Requirements, Requirement
 
 use super::hashes::Hashes;
 use super::links::Checkouts;
+use super::provided::{self, Provided};
 use super::{Lock, Order, Target, Workshop, cache, confine, poetry, pylock, said};
 use crate::index::{Settings, redacted, sources};
 use crate::uv::Uv;
@@ -46,6 +47,8 @@ pub struct LockRequest<'a> {
     pub interpreter: Option<&'a str>,
     /// Where what has no wheel may be built; nothing of it runs on this machine otherwise.
     pub workshop: Option<&'a dyn Workshop>,
+    /// Distributions that are there already and stay, where they fit. A lock file is installed as it is all the same.
+    pub provided: &'a [Provided],
     /// Where secrets appear in the workshop. Where there are some, everything is resolved there: they may say which
     /// index counts.
     pub secrets: &'a [SecretMount],
@@ -121,6 +124,7 @@ impl Work {
         }
         let python = work.path().join("python");
         fs_err::create_dir_all(&python).map_err(io)?;
+        provided::write(request.provided, &python).map_err(io)?;
         Ok(Self {
             _folder: work,
             python,
@@ -160,6 +164,11 @@ impl LockRequest<'_> {
         hash.list(self.packages, |hash, package| {
             hash.text(package);
         });
+        if !self.provided.is_empty() {
+            hash.list(self.provided, |hash, provided| {
+                hash.text(&provided.identity());
+            });
+        }
         let files: Vec<_> = self
             .entries
             .iter()
@@ -238,8 +247,29 @@ impl Resolver<'_> {
         pinned: bool,
         hashes: &Hashes,
     ) -> Result<Lock, BuildError> {
-        let (text, in_workshop) = self.compile(inputs, pinned).await?;
-        let lock = pylock::choose(&text, self.request.target, hashes, &self.checkouts)?;
+        let provided = if pinned { &[] } else { self.request.provided };
+        let mut answer = None;
+        if !provided.is_empty() {
+            // What is there may not fit: then others take its place, and why is of no interest.
+            answer = self
+                .compile(inputs, pinned, &provided::arguments(provided, true))
+                .await
+                .ok();
+        }
+        let (text, in_workshop) = match answer {
+            Some(answer) => answer,
+            None => {
+                let further = provided::arguments(provided, false);
+                self.compile(inputs, pinned, &further).await?
+            }
+        };
+        let lock = pylock::choose(
+            &text,
+            self.request.target,
+            hashes,
+            &self.checkouts,
+            provided,
+        )?;
         if in_workshop {
             confine::confine(&lock, &self.settings, &self.checkouts.files)?;
         }
@@ -323,7 +353,7 @@ impl Resolver<'_> {
         let Ok(text) = self.run(export, &self.settings.env).await? else {
             return Ok(None);
         };
-        let lock = pylock::choose(&text, target, &Hashes::default(), &self.checkouts);
+        let lock = pylock::choose(&text, target, &Hashes::default(), &self.checkouts, &[]);
         Ok(lock.ok().filter(|lock| lock.sources.is_empty()))
     }
 
@@ -353,8 +383,13 @@ impl Resolver<'_> {
     }
 
     /// uv's answer, and whether code of packages ran where it came from.
-    async fn compile(&self, inputs: &[String], pinned: bool) -> Result<(String, bool), BuildError> {
-        let arguments = self.arguments(inputs, pinned);
+    async fn compile(
+        &self,
+        inputs: &[String],
+        pinned: bool,
+        further: &[String],
+    ) -> Result<(String, bool), BuildError> {
+        let arguments = self.arguments(inputs, pinned, further);
         let field = self.field();
         let mut reason = self.checkouts.all.first().map(|made| made.url.clone());
         if reason.is_none() && (self.request.secrets.is_empty() || self.request.workshop.is_none())
@@ -393,7 +428,7 @@ impl Resolver<'_> {
     }
 
     /// The arguments of a resolution that may build.
-    fn arguments(&self, inputs: &[String], pinned: bool) -> Vec<String> {
+    fn arguments(&self, inputs: &[String], pinned: bool, further: &[String]) -> Vec<String> {
         let target = self.request.target;
         let mut arguments: Vec<String> = [
             "pip",
@@ -422,6 +457,7 @@ impl Resolver<'_> {
         } else {
             arguments.extend(options.iter().cloned());
         }
+        arguments.extend(further.iter().cloned());
         arguments.push("--".to_owned());
         arguments.extend(inputs.iter().cloned());
         arguments
