@@ -70,6 +70,7 @@ pub(crate) fn request(wanted: &Wanted, limits: &Limits) -> Result<(), BuildError
             }
             python_files(&wanted.plan, requirements.as_ref())
         }
+        Step::CondaPackages { packages, channels } => conda(packages, channels, limits),
         _ => Ok(()),
     })
 }
@@ -189,6 +190,33 @@ fn index(index: &PackageIndex, limits: &Limits) -> Result<(), BuildError> {
         Some((field, url)) => {
             let message = format!("the project may not use this package index: `{url}`");
             Err(refused(message, field, "indexes", &limits.indexes))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses channels that the project may not use, and packages that are more than a name and versions.
+fn conda(packages: &[String], channels: &[String], limits: &Limits) -> Result<(), BuildError> {
+    let allowed =
+        |channel: &&String| channel.as_str() == "conda-forge" || limits.indexes.contains(channel);
+    if let Some(channel) = channels.iter().find(|channel| !allowed(channel)) {
+        let message = format!("the project may not use this Conda channel: `{channel}`");
+        return Err(refused(
+            message,
+            "conda_channels",
+            "indexes",
+            &limits.indexes,
+        ));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-=<>!,*|~ ".contains(c);
+    match packages.iter().find(|package| !package.chars().all(plain)) {
+        Some(package) => {
+            let message = format!(
+                "the service takes only names and versions from people whom it does not trust: `{package}`"
+            );
+            Err(BuildError::input(message)
+                .field("conda_packages")
+                .hint(TRUST))
         }
         None => Ok(()),
     }

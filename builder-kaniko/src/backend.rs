@@ -82,6 +82,7 @@ impl Builder for Kaniko {
             Capability::BaseImage,
             Capability::BaseReference,
             Capability::PythonExec,
+            Capability::CondaPackages,
             Capability::PythonPackages,
             Capability::RuntimePackages,
             Capability::Secrets,

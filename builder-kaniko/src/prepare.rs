@@ -265,7 +265,9 @@ impl Kaniko {
 
 /// What the image starts from.
 fn base(plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<String, BuildError> {
-    if let Base::Reference { reference } = &plan.base {
+    if let Base::Reference { reference } = &plan.base
+        && !plan.has_made_base()
+    {
         return Ok(reference.clone());
     }
     let base = cx.base.ok_or_else(|| {

@@ -18,7 +18,7 @@ pub async fn manifests(
     cx: &BuildContext<'_>,
 ) -> Result<Vec<Value>, BuildError> {
     let kaniko = Kaniko::new(config)?;
-    if !matches!(plan.base, Base::Reference { .. }) {
+    if plan.has_made_base() || !matches!(plan.base, Base::Reference { .. }) {
         let message = "a Job that others apply starts from an image of a registry";
         return Err(BuildError::input(message)
             .field("base_image")

@@ -140,6 +140,7 @@ impl Builder for Local {
             Capability::BaseReference,
             Capability::PythonExec,
             Capability::AptPackages,
+            Capability::CondaPackages,
             Capability::PythonPackages,
             Capability::RuntimePackages,
             Capability::Run,

@@ -172,7 +172,9 @@ impl Local {
 
     /// What the image starts from.
     fn base(&self, plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<From, BuildError> {
-        if let Base::Reference { reference } = &plan.base {
+        if let Base::Reference { reference } = &plan.base
+            && !plan.has_made_base()
+        {
             return Ok(From::Known(reference.clone()));
         }
         let base = cx.base.ok_or_else(|| {
@@ -199,7 +201,8 @@ impl Local {
         let mut options = HashMap::from([("filename".to_owned(), "Dockerfile".to_owned())]);
         let platform = plan.platforms.first().map(Platform::to_string);
         options.extend(platform.map(|platform| ("platform".to_owned(), platform)));
-        if cx.settings.pull && matches!(plan.base, Base::Reference { .. }) {
+        if cx.settings.pull && !plan.has_made_base() && matches!(plan.base, Base::Reference { .. })
+        {
             options.insert("image-resolve-mode".to_owned(), "pull".to_owned());
         }
         if cx.settings.force {

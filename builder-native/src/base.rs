@@ -45,11 +45,13 @@ impl Assembly<'_> {
     pub(crate) async fn base(&self, platform: &Platform) -> Result<Draft, BuildError> {
         let made = self.cx.base.filter(|_| self.native.host.contained);
         let mut draft = match (&self.plan.base, made) {
-            (Base::Debian { .. } | Base::Image { .. }, Some(made)) => {
+            (base, Some(made))
+                if self.plan.has_conda() || !matches!(base, Base::Reference { .. }) =>
+            {
                 self.given(made, platform).await?
             }
-            (Base::Debian { suite }, None) => self.debian(suite, platform).await?,
-            (Base::Image { .. }, None) => self.image(platform)?,
+            (Base::Debian { suite }, _) => self.debian(suite, platform).await?,
+            (Base::Image { .. }, _) => self.image(platform)?,
             (Base::Reference { reference }, _) => {
                 let draft = self.reference(reference, platform).await;
                 draft.map_err(|error| {

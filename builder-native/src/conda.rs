@@ -1,15 +1,18 @@
 //! Conda packages: an environment solved from channels, written package by package without running anything.
 
+use std::path::Path;
+
 use imagespec_conda::{
     Channels, Facts, Layout, Package, Request, Session, fetch, file, layers as packages, solve,
 };
-use imagespec_core::contract::{CONDA_BIN, CONDA_PREFIX};
+use imagespec_core::contract::{CONDA_BIN, CONDA_PREFIX, CONDA_PROVIDED, USER_ID};
 use imagespec_core::digest::Framed;
 use imagespec_core::error::BuildError;
 use imagespec_core::resolve::python_of_suite;
 use imagespec_core::shell::word;
 use imagespec_http::Client;
 use imagespec_oci::cache::Layer;
+use imagespec_oci::layer::{LayerError, Metadata};
 use imagespec_oci::store::write_atomically;
 use imagespec_python::index::Credentials;
 use imagespec_python::layers::{self, Member};
@@ -34,6 +37,13 @@ impl Assembly<'_> {
         specs: &[String],
         channels: &[String],
     ) -> Result<(), BuildError> {
+        if self.native.host.contained {
+            // This machine is a container of the image that has them.
+            return match draft.foundation.has_conda {
+                true => Ok(()),
+                false => Err(BuildError::failed("the image has no Conda environment").field(FIELD)),
+            };
+        }
         let glibc = check(draft)?;
         let title = match specs {
             [] => "conda_packages: python".to_owned(),
@@ -240,15 +250,18 @@ impl Assembly<'_> {
 
     /// The Python distributions that are in the environment already.
     pub(crate) async fn provided(&self, draft: &Draft) -> Result<Vec<Provided>, BuildError> {
+        if self.native.host.contained && draft.foundation.has_conda {
+            let provided = Provided::read(Path::new(CONDA_PROVIDED));
+            return provided.map_err(|error| {
+                BuildError::failed("cannot read what the Conda environment has").caused_by(&error)
+            });
+        }
         let Some(environment) = &draft.foundation.conda else {
             return Ok(Vec::new());
         };
         let layout = Layout::of(&environment.packages)?;
         let brought = self.brought(&environment.packages, &layout).await?;
-        let distributions = brought.iter().flat_map(|(_, facts)| &facts.distributions);
-        let provided =
-            distributions.filter_map(|one| Provided::new(&one.name, &one.version, &one.metadata));
-        Ok(provided.collect())
+        Ok(provided(&brought))
     }
 
     /// What fills a layer with packages.
@@ -283,7 +296,24 @@ impl Assembly<'_> {
         let brought = self.brought(wanted, layout).await?;
         let (layout, specs) = (layout.clone(), specs.to_vec());
         Ok(Box::new(move |layer| {
-            Ok(packages::write_records(&brought, &layout, &specs, layer)?)
+            packages::write_records(&brought, &layout, &specs, layer)?;
+            let provided = provided(&brought);
+            let pins = provided.iter().map(|one| one.pin() + "\n");
+            let mut files = vec![("pins.txt".to_owned(), pins.collect::<String>().into_bytes())];
+            for one in &provided {
+                files.push(one.wheel().map_err(LayerError::from)?);
+            }
+            for (name, bytes) in files {
+                let path = format!("{}/{name}", CONDA_PROVIDED.trim_start_matches('/'));
+                let (size, mut content) = (bytes.len() as u64, &bytes[..]);
+                layer.file(
+                    path.as_bytes(),
+                    &Metadata::new(0o644, USER_ID),
+                    size,
+                    &mut content,
+                )?;
+            }
+            Ok(())
         }))
     }
 
@@ -325,6 +355,14 @@ impl Assembly<'_> {
         };
         self.script(below, script).await
     }
+}
+
+/// The Python distributions that packages bring.
+fn provided(brought: &[(Package, Facts)]) -> Vec<Provided> {
+    let distributions = brought.iter().flat_map(|(_, facts)| &facts.distributions);
+    let provided =
+        distributions.filter_map(|one| Provided::new(&one.name, &one.version, &one.metadata));
+    provided.collect()
 }
 
 fn session<'a>(

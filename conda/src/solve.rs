@@ -10,8 +10,8 @@ use imagespec_core::platform::Platform;
 use imagespec_http::Expected;
 use rattler_conda_types::package::BuildString;
 use rattler_conda_types::{
-    GenericVirtualPackage, MatchSpec, PackageName, PackageRecord, ParseMatchSpecOptions,
-    ParseStrictness, RepoDataRecord, Version,
+    ChannelConfig, GenericVirtualPackage, MatchSpec, PackageName, PackageRecord,
+    ParseMatchSpecOptions, ParseStrictness, RepoDataRecord, Version,
 };
 use rattler_solve::{CancellationToken, ChannelPriority, SolveError, SolverImpl as _, SolverTask};
 use serde::{Deserialize, Serialize};
@@ -287,19 +287,27 @@ fn parsed(
     if spec.name.as_exact().is_none() {
         return Err(unsupported("has to have a name of its own"));
     }
-    if let Some((name, _)) = text.split_once("::") {
-        let found = session.channels.find(name.trim_matches(['\'', '"', ' ']))?;
+    if let Some(named) = &mut spec.channel {
+        let named = std::sync::Arc::make_mut(named);
+        let found = session.channels.find(&as_written(named))?;
         for channel in found {
-            if let Some(named) = &mut spec.channel {
-                let named = std::sync::Arc::make_mut(named);
-                named.base_url = channel.url.clone().into();
-            }
+            named.base_url = channel.url.clone().into();
             if !channels.iter().any(|known| known.url == channel.url) {
                 channels.push(channel);
             }
         }
     }
     Ok(spec)
+}
+
+/// The channel of a specification as it was written: its name leads elsewhere on this machine than by default.
+fn as_written(channel: &rattler_conda_types::Channel) -> String {
+    let default = ChannelConfig::default_with_root_dir(PathBuf::new()).channel_alias;
+    let url = channel.base_url.as_str();
+    match &channel.name {
+        Some(name) if url.starts_with(default.as_str()) => name.clone(),
+        _ => url.to_owned(),
+    }
 }
 
 /// The packages that specifications name.

@@ -228,7 +228,7 @@ async fn python(
 fn minor(plan: &BuildPlan) -> Result<u32, BuildError> {
     let declared = plan.python.version.as_deref();
     let version = match &plan.base {
-        Base::Debian { suite } => declared.or_else(|| python_of_suite(suite)),
+        Base::Debian { suite } if !plan.has_conda() => declared.or_else(|| python_of_suite(suite)),
         _ => declared,
     };
     let minor = version.and_then(|version| version.split('.').nth(1)?.parse().ok());

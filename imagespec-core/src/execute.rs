@@ -386,9 +386,7 @@ impl Run<'_> {
             reference,
         });
         let own = match candidate.builder.base_output(&output) {
-            Some(place) if matches!(job.plan.base, Base::Debian { .. }) => {
-                Some(self.own_base(job, &cx, place).await?)
-            }
+            Some(place) if job.plan.has_made_base() => Some(self.own_base(job, &cx, place).await?),
             _ => None,
         };
         let cx = BuildContext {
@@ -416,6 +414,12 @@ impl Run<'_> {
                 .hint("name a `base_image`")
         })?;
         let plan = job.plan.base_only();
+        if matches!(plan.base, Base::Image { .. }) {
+            let message = "Conda packages cannot be added to an image that this builder made";
+            return Err(BuildError::input(message)
+                .field("conda_packages")
+                .hint("name them in the first image, or choose `--builder native`"));
+        }
         let registry = match place {
             Output::Push => job.destination.registry.clone(),
             _ => None,

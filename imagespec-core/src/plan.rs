@@ -255,20 +255,29 @@ impl BuildPlan {
         self.steps.iter().any(is_conda)
     }
 
-    /// The plan of what this one starts from and nothing else: the base, its interpreter and an empty virtual
-    /// environment.
+    /// Whether builders that write Dockerfiles start from an image that another builder makes for them, of
+    /// [`Self::base_only`]: our own base, or one with a Conda environment.
+    pub fn has_made_base(&self) -> bool {
+        matches!(self.base, Base::Debian { .. }) || self.has_conda()
+    }
+
+    /// The plan of what this one starts from and nothing else: the base, its interpreter, the Conda environment where
+    /// there is one, and an empty virtual environment.
     #[must_use]
     pub fn base_only(&self) -> Self {
+        let is_conda = |step: &&Step| matches!(step, Step::CondaPackages { .. });
+        let mut steps: Vec<_> = self.steps.iter().filter(is_conda).cloned().collect();
+        steps.push(Step::PythonPackages {
+            requirements: None,
+            packages: Vec::new(),
+            index: PackageIndex::default(),
+        });
         Self {
             format: self.format,
             platforms: self.platforms.clone(),
             base: self.base.clone(),
             python: self.python.clone(),
-            steps: vec![Step::PythonPackages {
-                requirements: None,
-                packages: Vec::new(),
-                index: PackageIndex::default(),
-            }],
+            steps,
             entrypoint: None,
             env: IndexMap::new(),
             runtime_packages: Vec::new(),

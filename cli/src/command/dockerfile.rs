@@ -66,7 +66,7 @@ fn show(site: Site<'_>, target: &ResolvedTarget, named: bool) -> Result<(), Buil
     if named {
         print(&format!("# {}", target.name))?;
     }
-    if matches!(target.resolved.plan.base, Base::Debian { .. }) {
+    if target.resolved.plan.has_made_base() {
         print("# `--write DIR` puts the base and all that is mounted here beside this file.")?;
     }
     print(text.trim_end())
@@ -74,7 +74,9 @@ fn show(site: Site<'_>, target: &ResolvedTarget, named: bool) -> Result<(), Buil
 
 /// What the image starts from, where that has a name.
 fn reference(target: &ResolvedTarget) -> Option<String> {
-    match (&target.resolved.plan.base, &target.base) {
+    let plan = &target.resolved.plan;
+    match (&plan.base, &target.base) {
+        _ if plan.has_made_base() => None,
         (Base::Reference { reference }, _) => Some(reference.clone()),
         (_, Some(base)) => Some(base.resolved.destination.reference()),
         _ => None,
@@ -87,6 +89,13 @@ async fn write_one(
     target: &ResolvedTarget,
     to: &Path,
 ) -> Result<(), BuildError> {
+    let plan = &target.resolved.plan;
+    if plan.has_conda() && !matches!(plan.base, Base::Debian { .. }) {
+        let message = "Conda packages are written beside a Dockerfile over our own base only";
+        return Err(BuildError::input(message)
+            .field("conda_packages")
+            .hint("leave `base_image` out, or have `imagespec build` make the image"));
+    }
     let base = match reference(target) {
         Some(reference) => Written::Image(reference),
         None => Written::Layers(base_layers(cx, target).await?),

@@ -38,7 +38,7 @@ fn place(engine: &Engine, case: &Case) -> Place {
 }
 
 /// What an image answers, and how the engine runs it.
-fn answers(engine: &Engine, reference: &str) -> Value {
+pub(crate) fn answers(engine: &Engine, reference: &str) -> Value {
     let mut answers: Value =
         serde_json::from_str(&engine.python(reference, QUESTIONS)).expect("JSON");
     for part in ["User", "WorkingDir", "Entrypoint", "Cmd"] {
@@ -49,7 +49,7 @@ fn answers(engine: &Engine, reference: &str) -> Value {
 }
 
 /// What two answers do not agree on.
-fn differences(one: &Value, other: &Value, path: &str) -> Vec<String> {
+pub(crate) fn differences(one: &Value, other: &Value, path: &str) -> Vec<String> {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
             let names: BTreeSet<_> = one.keys().chain(other.keys()).collect();
@@ -82,7 +82,12 @@ fn runs_nothing(case: &Case) -> bool {
 }
 
 /// What an image answers that was built in a cluster and taken from its registry into the engine.
-fn in_cluster(place: &mut Place, engine: &Engine, cluster: &Cluster, options: &[String]) -> Value {
+pub(crate) fn in_cluster(
+    place: &mut Place,
+    engine: &Engine,
+    cluster: &Cluster,
+    options: &[String],
+) -> Value {
     place.set("KUBECONFIG", &cluster.kubeconfig());
     let registry = format!("{}/contract", cluster.registry.address);
     let mut arguments = vec!["--force", "--builder", "kaniko", "--registry", &registry];

@@ -5,6 +5,7 @@
 mod bases;
 mod cluster;
 mod code;
+mod conda;
 mod consumers;
 mod contract;
 mod daemon;

@@ -25,7 +25,7 @@ packages = ["six"]
 "#;
 
 /// The distribution's files, downloaded once.
-fn files() -> PathBuf {
+pub(crate) fn files() -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
     let (module, version) = MODULE;
     let status = Command::new("go")

@@ -19,7 +19,7 @@ use std::path::Path;
 use indexmap::IndexMap;
 
 use self::mounts::Mounts;
-use crate::contract::{self, USER, USER_ID, VENV, WORKDIR};
+use crate::contract::{self, CONDA_PROVIDED, USER, USER_ID, VENV, WORKDIR};
 use crate::error::BuildError;
 use crate::plan::{
     Base, BuildPlan, ContextEntry, PackageIndex, Requirements, RequirementsKind, Step,
@@ -216,15 +216,17 @@ impl Writer<'_> {
             }
         }
         self.line(ROOT);
-        if matches!(self.plan.base, Base::Reference { .. }) {
+        if matches!(self.plan.base, Base::Reference { .. }) && !self.plan.has_made_base() {
             self.prepare();
         }
         let plan = self.plan;
         let mut environment = Some(self.environment()?);
         for step in &plan.steps {
-            if !matches!(step, Step::AptPackages { .. } | Step::PythonPackages { .. })
-                && let Some(environment) = environment.take()
-            {
+            let first = matches!(
+                step,
+                Step::AptPackages { .. } | Step::CondaPackages { .. } | Step::PythonPackages { .. }
+            );
+            if !first && let Some(environment) = environment.take() {
                 self.line(&environment);
             }
             self.step(step)?;
@@ -283,10 +285,8 @@ impl Writer<'_> {
                     self.command(command);
                 }
             }
-            Step::CondaPackages { .. } => {
-                let message = format!("no Dockerfile is made for `{}`", step.field());
-                return Err(BuildError::input(message).field(step.field()));
-            }
+            // They are in what it starts from.
+            Step::CondaPackages { .. } => {}
         }
         Ok(())
     }
@@ -316,6 +316,14 @@ impl Writer<'_> {
         }
         let mut env = contract::environment(self.plan, &base);
         env.shift_remove("_F_IMG_ID");
+        if !is_ours && self.plan.has_made_base() {
+            // Whoever made the base has set them.
+            for name in ["PATH", "LD_LIBRARY_PATH"] {
+                if !self.plan.env.contains_key(name) {
+                    env.shift_remove(name);
+                }
+            }
+        }
         let mut text = "ENV".to_owned();
         for (name, value) in &env {
             let declared = self.plan.env.contains_key(name);
@@ -443,12 +451,18 @@ impl Writer<'_> {
             None => {}
         }
         arguments.extend(packages.iter().map(|package| shell(package)));
+        let locked = requirements.is_some_and(|file| is_lock(file.kind));
+        let (before, after) = if self.plan.has_conda() && !locked {
+            beside_conda(&uv, &mut arguments)
+        } else {
+            (String::new(), String::new())
+        };
         self.line(&format!("USER {USER_ID}:{USER_ID}"));
         self.line(&format!(
             "RUN {mounts}set -e; . {LENT}/bin/lend; cd {}; \\\n    \
-             export HOME={} UV_CACHE_DIR={LENT}/cache PYC_INVALIDATION_MODE=UNCHECKED_HASH; \\\n    \
-             {uv} pip install {}; \\\n    \
-             rm -f {VENV}/.lock",
+             export HOME={} UV_CACHE_DIR={LENT}/cache UV_CREDENTIALS_DIR={LENT}/cache PYC_INVALIDATION_MODE=UNCHECKED_HASH; \\\n    \
+             {before}{uv} pip install {}; \\\n    \
+             {after}rm -f {VENV}/.lock",
             shell(&folder),
             contract::USER_HOME,
             arguments.join(" \\\n        "),
@@ -555,6 +569,25 @@ fn check_reference(image: &str, field: &str) -> Result<(), BuildError> {
         return Err(BuildError::input(message).field(field));
     }
     Ok(())
+}
+
+/// What comes before and after the installation of packages over a Conda environment, whose distributions uv does not
+/// see: it is given them as wheels without content, stays with them where they fit, and what it installed of them is
+/// removed again.
+fn beside_conda(uv: &str, arguments: &mut Vec<String>) -> (String, String) {
+    let pins = format!("{CONDA_PROVIDED}/pins.txt");
+    arguments.insert(1, format!("--find-links {CONDA_PROVIDED}"));
+    let before = format!(
+        "stay='--constraints {pins}'; \\\n    \
+         {uv} pip install --quiet --dry-run $stay {} 2>/dev/null || stay=; \\\n    ",
+        arguments.join(" \\\n        ")
+    );
+    arguments.insert(1, "$stay".to_owned());
+    let after = format!(
+        "there=$({uv} pip freeze --python {VENV}/bin/python | grep -xF -f {pins} || true); \\\n    \
+         if [ -n \"$there\" ]; then {uv} pip uninstall --quiet --python {VENV}/bin/python $there; fi; \\\n    "
+    );
+    (before, after)
 }
 
 /// Whether a file pins everything it leads to.

@@ -1,16 +1,18 @@
 //! Distributions that are there already, whoever installed them: they count as long as they fit what is asked for.
 
-use std::io::{self, Write as _};
+use std::io::{self, Cursor, Read as _, Write as _};
 use std::path::Path;
 
 use pep440_rs::Version;
-use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
+use zip::{ZipArchive, ZipWriter};
 
 use super::normalised;
 
 /// The folder that stands for the distributions, relative to the folder of a resolution.
 const FOLDER: &str = ".imagespec-provided";
+/// The most that is read of a distribution's metadata, in bytes.
+const METADATA: u64 = 1 << 20;
 /// The file that says that they should stay as they are.
 const CONSTRAINTS: &str = ".imagespec-provided.txt";
 
@@ -36,9 +38,38 @@ impl Provided {
         })
     }
 
+    /// Those whose wheels are in a folder.
+    pub fn read(folder: &Path) -> io::Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for entry in fs_err::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let Some((title, _)) = name.split_once("-py3-none-any.whl") else {
+                continue;
+            };
+            let Some((name, version)) = title.split_once('-') else {
+                continue;
+            };
+            let mut wheel = ZipArchive::new(fs_err::File::open(&path)?)?;
+            let mut metadata = String::new();
+            wheel
+                .by_name(&format!("{title}.dist-info/METADATA"))?
+                .take(METADATA)
+                .read_to_string(&mut metadata)?;
+            all.extend(Self::new(name, version, &metadata));
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    /// `name==version`, as uv writes it.
+    pub fn pin(&self) -> String {
+        format!("{}=={}", self.name, self.version)
+    }
+
     /// What it is, for the key of an answer.
     pub(super) fn identity(&self) -> String {
-        format!("{}=={}\n{}", self.name, self.version, self.metadata)
+        format!("{}\n{}", self.pin(), self.metadata)
     }
 
     /// Whether a version of a package is this one.
@@ -48,26 +79,30 @@ impl Provided {
     }
 
     /// A wheel that has the distribution's metadata and nothing else, so that a resolver finds it where no index has
-    /// it.
-    fn write(&self, folder: &Path) -> io::Result<()> {
+    /// it: the name of its file, and its bytes.
+    pub fn wheel(&self) -> io::Result<(String, Vec<u8>)> {
         let title = format!("{}-{}", self.name.replace('-', "_"), self.version);
-        let file = fs_err::File::create(folder.join(format!("{title}-py3-none-any.whl")))?;
-        let mut wheel = ZipWriter::new(file);
+        let mut wheel = ZipWriter::new(Cursor::new(Vec::new()));
         let files = [
             ("METADATA", self.metadata.as_str()),
             (
                 "WHEEL",
                 "Wheel-Version: 1.0\nGenerator: imagespec\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             ),
-            ("RECORD", ""),
         ];
+        let mut record = String::new();
         for (name, text) in files {
             let name = format!("{title}.dist-info/{name}");
-            wheel.start_file(name, SimpleFileOptions::default())?;
+            wheel.start_file(&name, SimpleFileOptions::default())?;
             wheel.write_all(text.as_bytes())?;
+            record.push_str(&format!("{name},,\n"));
         }
-        wheel.finish()?;
-        Ok(())
+        let name = format!("{title}.dist-info/RECORD");
+        record.push_str(&format!("{name},,\n"));
+        wheel.start_file(name, SimpleFileOptions::default())?;
+        wheel.write_all(record.as_bytes())?;
+        let bytes = wheel.finish()?.into_inner();
+        Ok((format!("{title}-py3-none-any.whl"), bytes))
     }
 }
 
@@ -83,12 +118,12 @@ pub(super) fn write(all: &[Provided], folder: &Path) -> io::Result<()> {
     }
     let wheels = folder.join(FOLDER);
     fs_err::create_dir_all(&wheels)?;
-    let mut constraints = String::new();
     for one in all {
-        one.write(&wheels)?;
-        constraints.push_str(&format!("{}=={}\n", one.name, one.version));
+        let (name, bytes) = one.wheel()?;
+        fs_err::write(wheels.join(name), bytes)?;
     }
-    fs_err::write(folder.join(CONSTRAINTS), constraints)
+    let pins = all.iter().map(|one| one.pin() + "\n");
+    fs_err::write(folder.join(CONSTRAINTS), pins.collect::<String>())
 }
 
 /// The arguments by which a resolver knows of them; `stay` demands that they stay as they are.

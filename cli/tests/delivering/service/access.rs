@@ -177,6 +177,17 @@ fn strangers_run_nothing_and_reach_nothing_of_the_service() {
             "pip_extra_index_url",
         ),
         ("pip_extra_args = \"--find-links /\"", "", "pip_extra_args"),
+        (
+            "conda_channels = [\"http://169.254.169.254/\"]",
+            "",
+            "conda_channels",
+        ),
+        ("conda_channels = [\"/srv\"]", "", "conda_channels"),
+        (
+            "conda_packages = [\"http://localhost/a::b\"]",
+            "",
+            "conda_packages",
+        ),
         ("base_image = \"localhost:1/secret:1\"", "", "base_image"),
         (fetched, "-r /etc/passwd\n", "requirements"),
         (

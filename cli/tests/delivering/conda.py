@@ -1,7 +1,9 @@
 """Makes Conda channels, serves them, and installs from them with an installer of somebody else.
 
-`serve SOURCE FOLDER`: makes channels of the files of a Python distribution and of small packages in FOLDER and serves
-them. Prints the port. Requests are written to FOLDER/requests.
+`make SOURCE FOLDER`: makes channels of the files of a Python distribution and of small packages in FOLDER.
+
+`serve FOLDER LOG TOKEN`: serves them, and what is in `private` only to who has the token. Prints the port. What is
+asked for is written to LOG.
 
 `install FOLDER PREFIX SPEC…`: installs packages of those channels for PREFIX, and prints what is there: for each path
 its kind and the digest of its content.
@@ -85,7 +87,8 @@ def package(channel, name, version, files, depends=(), noarch=None, build="0", c
         listed = [str(path.relative_to(work)) for path in work.rglob("*") if path.is_symlink() or path.is_file()]
         out = channel / subdir
         out.mkdir(parents=True, exist_ok=True)
-        api.create(str(work), sorted(listed), f"{name}-{version}-{build}{kind}", str(out))
+        fast = {"compression_tuple": (".tar.zst", "zstd", "zstd:compression-level=3")} if kind == ".conda" else {}
+        api.create(str(work), sorted(listed), f"{name}-{version}-{build}{kind}", str(out), **fast)
 
 
 def metadata(name, version, *lines):
@@ -96,8 +99,12 @@ def metadata(name, version, *lines):
 def python(source):
     """The files of a Python, some of which name the folder that they are built in."""
     files = {}
+    left_out = ("bin/pip", "bin/idle", "lib/libtcl", "lib/itcl", "lib/thread", "lib/tcl", "lib/tk")
+    left_out += tuple(f"lib/python3.14/{name}" for name in ("idlelib", "test", "tkinter", "turtledemo", "config-"))
     for entry in json.loads((source / "files.json").read_text())["files"]:
         name, path = entry["name"], source / entry["name"]
+        if name.startswith(left_out):
+            continue
         if "symlink" in entry:
             files[name] = (Link(entry["symlink"]), False)
         elif not entry["perm"] & FOLDER:
@@ -127,7 +134,7 @@ def compiled(version):
 def make(source, folder):
     from rattler.index import index_fs
 
-    forge, acme = folder / "conda-forge", folder / "acme"
+    forge, acme, private = folder / "conda-forge", folder / "acme", folder / "private"
     package(forge, "python", "3.14.6", python(source))
     for version in ["1.0", "2.0"]:
         files = {
@@ -152,34 +159,47 @@ def make(source, folder):
     commands = ["greet = greeting:main"]
     package(forge, "greeting", "1.5", files, ["python >=3.10", "hello <2", "six"], "python", commands=commands, kind=".tar.bz2")
     package(forge, "impossible", "1.0", {"share/a": (b"a", False)}, ["hello >=3"], "generic")
+    package(forge, "fragile", "1.0", {"share/fragile": (b"f", False)}, noarch="generic")
     package(forge, "gpu", "1.0", {"share/gpu": (b"g", False)}, ["__cuda >=12"], "generic")
     # The channel of somebody, which is asked second, and has one list.
     script = b'echo "$PKG_NAME $PKG_VERSION was here" > "$PREFIX/share/scripted.txt"\nhello >> "$PREFIX/share/scripted.txt"\n'
     files = {"bin/.scripted-post-link.sh": (script, True), "share/scripted/a": (b"a", False)}
     package(acme, "scripted", "0.1", files, ["hello"], "generic")
     package(acme, "hello", "9.0", {"bin/hello": (b"#!/bin/sh\necho not this\n", True)})
+    package(private, "secretive", "1.0", {"share/secretive": (b"s", False)}, noarch="generic")
+    asyncio.run(index_fs(private, write_zst=True, write_shards=False))
     asyncio.run(index_fs(forge, write_zst=True, write_shards=True))
     asyncio.run(index_fs(acme, write_zst=False, write_shards=False))
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        with_token = self.path.startswith(f"/t/{self.token}/")
+        if with_token:
+            self.path = self.path.removeprefix(f"/t/{self.token}")
+        with open(self.log, "a") as log:
+            log.write(self.path + "\n")
+        if self.path.startswith("/private/") and not with_token:
+            return self.send_error(403)
+        super().do_GET()
+
     def log_message(self, form, *arguments):
-        with open(pathlib.Path(self.directory) / "requests", "a") as log:
-            log.write(form % arguments + "\n")
+        pass
 
 
-def serve(folder):
-    handler = functools.partial(Handler, directory=str(folder))
+def serve(folder, log, token):
+    Handler.log, Handler.token = log, token
+    handler = functools.partial(Handler, directory=folder)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 
 
 def look(prefix):
-    """What is at a prefix: records of installers and bytecode differ, and nobody cares."""
+    """What is at a prefix: what installers write for themselves and bytecode differ, and nobody cares."""
     found = {}
     for folder, folders, files in os.walk(prefix):
-        folders[:] = [name for name in folders if name not in ("conda-meta", "__pycache__")]
+        folders[:] = [name for name in folders if name not in ("conda-meta", "imagespec", "__pycache__")]
         for name in files + [name for name in folders if os.path.islink(os.path.join(folder, name))]:
             path = os.path.join(folder, name)
             if os.path.islink(path):
@@ -218,9 +238,10 @@ async def install(folder, prefix, specs):
 
 
 match sys.argv[1:]:
-    case ["serve", source, folder]:
+    case ["make", source, folder]:
         make(pathlib.Path(source), pathlib.Path(folder))
-        serve(pathlib.Path(folder))
+    case ["serve", folder, log, token]:
+        serve(folder, log, token)
     case ["install", folder, prefix, *specs]:
         print(json.dumps(asyncio.run(install(pathlib.Path(folder), prefix, specs))))
     case ["look", prefix]:
