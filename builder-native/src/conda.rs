@@ -328,11 +328,14 @@ impl Assembly<'_> {
         for package in wanted {
             let record = &package.record.package_record;
             lines.push(format!(
-                "PKG_NAME={} PKG_VERSION={} PKG_BUILDNUM={} /bin/sh {CONDA_PREFIX}/bin/.{}-post-link.sh",
+                "PKG_NAME={} PKG_VERSION={} PKG_BUILDNUM={} /bin/sh {}",
                 word(package.name()),
                 word(&package.version()),
                 record.build_number,
-                package.name(),
+                word(&format!(
+                    "{CONDA_PREFIX}/bin/.{}-post-link.sh",
+                    package.name()
+                )),
             ));
         }
         let path = format!("{CONDA_BIN}:{}", imagespec_core::contract::DEFAULT_PATH);

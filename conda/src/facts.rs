@@ -172,11 +172,7 @@ impl Facts {
     }
 
     /// Looks into the file of a package.
-    pub(crate) fn find(
-        file: &Path,
-        package: &Package,
-        layout: &Layout,
-    ) -> Result<Self, CondaError> {
+    pub fn find(file: &Path, package: &Package, layout: &Layout) -> Result<Self, CondaError> {
         let name = package.file();
         let noarch = package.record.package_record.noarch.is_python();
         let (said, commands) = info(file, &name, noarch)?;
@@ -435,5 +431,205 @@ impl io::Write for Hashed {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imagespec_core::context::Compression;
+    use imagespec_oci::layer::{LayerWriter, contract_parents};
+    use tar::EntryType;
+
+    use super::*;
+    use crate::layers::{Member, write};
+
+    const PATHS: &str =
+        r#"{"paths": [{"_path": "share/a", "path_type": "hardlink"}], "paths_version": 1}"#;
+
+    fn sample() -> Package {
+        let digest = "0".repeat(64);
+        serde_json::from_value(serde_json::json!({
+            "record": {
+                "name": "sample", "version": "1.0", "build": "0", "build_number": 0, "subdir": "noarch",
+                "noarch": "python", "fn": "sample-1.0-0.tar.bz2", "url": "https://conda.test/sample-1.0-0.tar.bz2",
+                "sha256": digest, "depends": [],
+            },
+            "digest": format!("sha256:{digest}"),
+        }))
+        .expect("a package")
+    }
+
+    /// An entry of an archive: its path, what it is, and its content or where it leads.
+    type Entry<'a> = (&'a str, EntryType, &'a str);
+
+    fn packed(entries: &[Entry<'_>]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file =
+            fs_err::File::create(folder.path().join("sample-1.0-0.tar.bz2")).expect("a file");
+        let mut tar = tar::Builder::new(bzip2::write::BzEncoder::new(
+            file,
+            bzip2::Compression::fast(),
+        ));
+        for (path, kind, content) in entries {
+            let mut header = tar::Header::new_ustar();
+            let name = &mut header.as_ustar_mut().expect("ustar").name;
+            name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            let is_file = *kind == EntryType::Regular;
+            header.set_size(if is_file { content.len() as u64 } else { 0 });
+            if matches!(kind, EntryType::Symlink | EntryType::Link) {
+                header.set_link_name_literal(content).expect("a target");
+            }
+            header.set_cksum();
+            let content = if is_file { content.as_bytes() } else { &[] };
+            tar.append(&header, content).expect("an entry");
+        }
+        tar.into_inner()
+            .expect("a tar")
+            .finish()
+            .expect("an archive");
+        folder
+    }
+
+    fn installed(entries: &[Entry<'_>]) -> Result<Facts, CondaError> {
+        let folder = packed(entries);
+        let file = folder.path().join("sample-1.0-0.tar.bz2");
+        let layout = Layout {
+            python: "3.12".to_owned(),
+            site_packages: "lib/python3.12/site-packages".to_owned(),
+        };
+        let package = sample();
+        let facts = Facts::find(&file, &package, &layout)?;
+        let mut layer =
+            LayerWriter::new(Vec::new(), Compression::Gzip, contract_parents).expect("a layer");
+        let member = Member {
+            package,
+            facts: facts.clone(),
+            file,
+        };
+        write(&[member], &layout, &mut layer)?;
+        Ok(facts)
+    }
+
+    #[test]
+    fn files_go_where_the_environment_has_their_kind() {
+        let metadata = "Metadata-Version: 2.1\r\nName: Sample\r\nVersion: 1.0\r\nSummary: s\r\n\r\nVersion: 9\n";
+        let files = "site-packages/sample.py\nsite-packages/sample-1.0.dist-info/METADATA\npython-scripts/run\nshare/b\nshare/c\n";
+        let facts = installed(&[
+            ("info/files", EntryType::Regular, files),
+            (
+                "info/has_prefix",
+                EntryType::Regular,
+                "/opt/placehold text share/b\n",
+            ),
+            ("site-packages/sample.py", EntryType::Regular, "x = 1\n"),
+            (
+                "site-packages/sample-1.0.dist-info/METADATA",
+                EntryType::Regular,
+                metadata,
+            ),
+            ("python-scripts/run", EntryType::Regular, "#!python\n"),
+            ("share/b", EntryType::Regular, "/opt/placehold/x"),
+            ("share/c", EntryType::Link, "share/b"),
+            ("share/unlisted", EntryType::Regular, "nobody's"),
+        ])
+        .expect("a package");
+        let places: Vec<_> = facts.files.values().map(|file| file.to.as_str()).collect();
+        assert_eq!(
+            places,
+            [
+                "bin/run",
+                "share/b",
+                "share/c",
+                "lib/python3.12/site-packages/sample-1.0.dist-info/METADATA",
+                "lib/python3.12/site-packages/sample.py",
+            ]
+        );
+        let size = (PREFIX.len() + 2) as u64;
+        assert_eq!(facts.files["share/b"].size_in_prefix, size);
+        assert_eq!(facts.files["share/c"].size_in_prefix, size);
+        let [distribution] = &facts.distributions[..] else {
+            panic!("{:?}", facts.distributions);
+        };
+        assert_eq!(
+            (
+                &*distribution.name,
+                &*distribution.version,
+                &*distribution.metadata
+            ),
+            (
+                "Sample",
+                "1.0",
+                "Metadata-Version: 2.1\nName: Sample\nVersion: 1.0\n"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_no_package_is_refused() {
+        use EntryType as Type;
+        let paths = ("info/paths.json", Type::Regular, PATHS);
+        installed(&[paths, ("share/a", Type::Regular, "a")]).expect("a package");
+        let short = r#"{"paths": [{"_path": "share/a", "path_type": "hardlink", "prefix_placeholder": "/p", "file_mode": "binary"}], "paths_version": 1}"#;
+        let none = r#"{"paths": [{"_path": "share/a", "path_type": "hardlink", "prefix_placeholder": "", "file_mode": "text"}], "paths_version": 1}"#;
+        let whiteout =
+            r#"{"paths": [{"_path": "share/.wh.a", "path_type": "hardlink"}], "paths_version": 1}"#;
+        let below = r#"{"paths": [{"_path": "share", "path_type": "softlink"}, {"_path": "share/a", "path_type": "hardlink"}], "paths_version": 1}"#;
+        let command = r#"{"noarch": {"type": "python", "entry_points": ["../../x = a:b"]}, "package_metadata_version": 1}"#;
+        for entries in [
+            &[][..],
+            &[paths],
+            &[
+                ("info/paths.json", Type::Regular, "{"),
+                ("share/a", Type::Regular, "a"),
+            ],
+            &[
+                paths,
+                ("share/a", Type::Regular, "a"),
+                ("share/a", Type::Regular, "b"),
+            ],
+            &[
+                paths,
+                ("share/a", Type::Regular, "a"),
+                ("share/../../b", Type::Regular, "b"),
+            ],
+            &[
+                paths,
+                ("share/a", Type::Regular, "a"),
+                ("/etc/passwd", Type::Regular, "b"),
+            ],
+            &[paths, ("share/a", Type::Fifo, "")],
+            &[paths, ("share/a", Type::Char, "")],
+            &[paths, ("share/a", Type::Link, "../../etc/shadow")],
+            &[paths, ("share/a", Type::Link, "share/a")],
+            &[
+                ("info/paths.json", Type::Regular, short),
+                ("share/a", Type::Regular, "/p\0"),
+            ],
+            &[
+                ("info/paths.json", Type::Regular, none),
+                ("share/a", Type::Regular, "a"),
+            ],
+            &[
+                ("info/paths.json", Type::Regular, whiteout),
+                ("share/.wh.a", Type::Regular, "a"),
+            ],
+            &[
+                ("info/paths.json", Type::Regular, below),
+                ("share", Type::Symlink, "/etc"),
+                ("share/a", Type::Regular, "a"),
+            ],
+            &[
+                paths,
+                ("info/link.json", Type::Regular, command),
+                ("share/a", Type::Regular, "a"),
+            ],
+        ] {
+            installed(entries).expect_err(&format!("{entries:?}"));
+        }
     }
 }

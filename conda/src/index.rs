@@ -11,9 +11,7 @@ use imagespec_core::digest::{Digest, Framed};
 use imagespec_http::Expected;
 use imagespec_oci::store::publish;
 use rattler_conda_types::package::DistArchiveIdentifier;
-use rattler_conda_types::{
-    PackageRecord, RepoDataRecord, Shard, ShardedRepodata, compute_package_url,
-};
+use rattler_conda_types::{PackageRecord, RepoDataRecord, Shard, ShardedRepodata};
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -31,6 +29,8 @@ const SHARD: u64 = 64 << 20;
 const LIST: u64 = 4 << 30;
 /// The most that a list may say of one package file, in bytes.
 const RECORD: usize = 1 << 20;
+/// How deep values of shards are nested at most.
+const DEPTH: usize = 32;
 /// Version of the way lists are taken apart.
 const RECIPE: u64 = 1;
 
@@ -86,9 +86,7 @@ impl Index {
             return Ok(None);
         };
         let refused = |error| refused(&list, error);
-        let read = || -> Result<ShardedRepodata, Box<dyn std::error::Error + Send + Sync>> {
-            Ok(rmp_serde::from_slice(&unpacked(&bytes, SHARDS)?)?)
-        };
+        let read = || parse_shards(&unpacked(&bytes, SHARDS)?);
         let list = read().map_err(refused)?;
         let shards = list.shards.into_iter();
         let shards = shards.map(|(name, hash)| (name, Digest::from_bytes(hash.into())));
@@ -202,17 +200,26 @@ impl Index {
                 }
             }
         }
-        let records = found.into_values().filter(|(_, record)| {
-            // What a list files under another name would be somebody else's package.
-            record.name.as_normalized() == name
-        });
-        let records = records.map(|(identifier, record)| RepoDataRecord {
-            url: compute_package_url(&self.packages, None, &identifier.to_file_name()),
-            channel: Some(self.channel.clone()),
-            identifier,
-            package_record: record,
-        });
-        Ok(records.collect())
+        let mut records = Vec::new();
+        for (identifier, record) in found.into_values() {
+            let file = identifier.to_file_name();
+            // What a list files under another name would be somebody else's package, and what has no usable name
+            // cannot be fetched.
+            if record.name.as_normalized() != name || !is_file_name(&file) {
+                continue;
+            }
+            let mut url = self.packages.clone();
+            if let Ok(mut segments) = url.path_segments_mut() {
+                segments.pop_if_empty().push(&file);
+            }
+            records.push(RepoDataRecord {
+                url,
+                channel: Some(self.channel.clone()),
+                identifier,
+                package_record: record,
+            });
+        }
+        Ok(records)
     }
 
     async fn shard(
@@ -232,12 +239,7 @@ impl Index {
             };
             session.known(&url, &file, expected, &|_| ()).await?;
         }
-        let read = || -> Result<Shard, Box<dyn std::error::Error + Send + Sync>> {
-            Ok(rmp_serde::from_slice(&unpacked(
-                &fs_err::read(&file)?,
-                SHARD,
-            )?)?)
-        };
+        let read = || parse_shard(&unpacked(&fs_err::read(&file)?, SHARD)?);
         read().map_err(|error| {
             // Whatever it is, it is no use to anybody.
             let _ = fs_err::remove_file(&file);
@@ -246,7 +248,43 @@ impl Index {
     }
 }
 
-fn refused(url: &Url, source: Box<dyn std::error::Error + Send + Sync>) -> CondaError {
+/// Why a list is not one.
+type Problem = Box<dyn std::error::Error + Send + Sync>;
+
+/// Reads a list of shards, unpacked (CEP 16).
+pub fn parse_shards(bytes: &[u8]) -> Result<ShardedRepodata, Problem> {
+    msgpack(bytes)
+}
+
+/// Reads a shard, unpacked.
+pub fn parse_shard(bytes: &[u8]) -> Result<Shard, Problem> {
+    msgpack(bytes)
+}
+
+fn msgpack<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(DEPTH);
+    Ok(T::deserialize(&mut deserializer)?)
+}
+
+/// Takes the list in a file apart, as it is done once, into another, and reads all its records back.
+pub fn parse_list(list: &Path, records: &Path) -> Result<usize, Problem> {
+    take_apart(list, records, SystemTime::UNIX_EPOCH)?;
+    let kept = read_kept(records)?;
+    let mut count = 0;
+    for places in kept.places.values() {
+        count += read_records(records, places)?.len();
+    }
+    Ok(count)
+}
+
+/// Whether a file of that name can be fetched and kept.
+fn is_file_name(name: &str) -> bool {
+    let usual = |c: char| c.is_ascii_alphanumeric() || "._-+!~".contains(c);
+    name.len() < 256 && !name.starts_with('.') && name.chars().all(usual)
+}
+
+fn refused(url: &Url, source: Problem) -> CondaError {
     CondaError::Index {
         url: url.to_string(),
         source,
@@ -317,11 +355,7 @@ fn read_kept(records: &Path) -> Result<Kept, CondaError> {
 }
 
 /// Writes the records of a list into a file, and at its end where they are. The file is as old as the list.
-fn take_apart(
-    list: &Path,
-    records: &Path,
-    asked: SystemTime,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn take_apart(list: &Path, records: &Path, asked: SystemTime) -> Result<(), Problem> {
     let source = BufReader::new(fs_err::File::open(list)?);
     let is_packed = list.extension().is_some_and(|extension| extension == "zst");
     let source: Box<dyn Read> = if is_packed {

@@ -5,7 +5,7 @@ mod archive;
 mod channel;
 mod error;
 mod facts;
-mod index;
+pub mod index;
 pub mod layers;
 mod prefix;
 mod solve;

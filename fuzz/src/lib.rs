@@ -7,6 +7,7 @@
     reason = "to panic is how a target says that a parser is wrong"
 )]
 
+pub mod conda;
 pub mod debian;
 pub mod layers;
 pub mod python;
@@ -49,6 +50,53 @@ pub const TARGETS: &[Target] = &[
             "\\",
         ],
         run: text::code,
+    },
+    Target {
+        name: "conda",
+        tokens: &[
+            "ustar",
+            "../",
+            "/etc",
+            "info/paths.json",
+            "\"prefix_placeholder\": \"",
+            "\"file_mode\": \"binary\"",
+            "site-packages/",
+            "python-scripts/",
+            ".wh.",
+            "1",
+            "2",
+            "\"entry_points\": [\"a = b:c\"]",
+            "/opt/placehold",
+        ],
+        run: conda::package,
+    },
+    Target {
+        name: "conda-list",
+        tokens: &[
+            "\"packages\": {",
+            "\"packages.conda\": {",
+            "\"info\": {\"base_url\": \"",
+            "a-1.0-0.conda",
+            "\"depends\": [",
+            "null",
+            "{\"a\":",
+            "1e999",
+            "\\u0000",
+        ],
+        run: conda::list,
+    },
+    Target {
+        name: "conda-shard",
+        tokens: &[
+            "packages.conda",
+            "packages",
+            "info",
+            "shards",
+            "\u{81}",
+            "noarch",
+            "sha256",
+        ],
+        run: conda::shard,
     },
     Target {
         name: "deb",

@@ -34,6 +34,9 @@ macro_rules! tests {
 
 tests! {
     code "code"
+    conda "conda"
+    conda_list "conda-list"
+    conda_shard "conda-shard"
     deb "deb"
     deb_plain "deb-plain"
     deb822 "deb822"

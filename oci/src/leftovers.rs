@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 /// How files and folders are called before they have their name, everywhere in a cache.
-const TEMPORARY: [&str; 17] = [
+const TEMPORARY: [&str; 18] = [
     ".archive-",
     ".build-",
     ".built-",
@@ -16,6 +16,7 @@ const TEMPORARY: [&str; 17] = [
     ".imagespec-",
     ".layout-",
     ".lent-",
+    ".list-",
     ".resolve-",
     ".run-",
     ".saved-",

@@ -11,9 +11,14 @@ use crate::leftovers::{children, held, remove};
 ///
 /// Not among them: what is never large (`registries`), and what keeps an archive from going back in time
 /// (`debian/releases`).
-const FOLDERS: [(&str, usize); 11] = [
+const FOLDERS: [(&str, usize); 16] = [
     ("bases", 1),
     ("built", 1),
+    ("conda/environments", 1),
+    ("conda/facts", 1),
+    ("conda/lists", 1),
+    ("conda/packages", 1),
+    ("conda/shards", 1),
     ("debian/indexes", 1),
     ("debian/packages", 1),
     ("git", 1),

@@ -61,7 +61,7 @@ fn conda_packages_are_the_same_whoever_builds(engine: &Engine) {
         return;
     };
     place.set("DOCKER_HOST", &engine.address());
-    let mut asked = |arguments: &[&str]| {
+    let asked = |arguments: &[&str]| {
         let built = place.builds(&[&["--force", "--output", "docker"], arguments].concat());
         let name = built["reference"].as_str().expect("a name");
         let run = engine.python(name, "import subprocess as s; print(s.check_output('greet; greeted', shell=True, text=True))");
@@ -97,7 +97,7 @@ fn conda_packages_are_the_same_whoever_builds(engine: &Engine) {
         return;
     };
     place.write("imagespec.toml", declaration);
-    for options in [Vec::new(), Cluster::own_options().to_vec()] {
+    for options in [cluster.options(), Cluster::own_options()] {
         let there = in_cluster(&mut place, engine, &cluster, &options);
         assert_eq!(differences(&ours, &there, "kaniko"), [""; 0], "{options:?}");
     }

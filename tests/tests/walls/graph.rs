@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// What every builder may use.
-const LIBRARIES: [&str; 8] = [
+const LIBRARIES: [&str; 9] = [
     "imagespec-core",
     "imagespec-http",
     "imagespec-build-api",
     "imagespec-oci",
     "imagespec-python",
     "imagespec-debian",
+    "imagespec-conda",
     "imagespec-sandbox",
     "imagespec-dockerfile",
 ];
