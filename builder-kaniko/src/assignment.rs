@@ -13,9 +13,7 @@ use imagespec_core::plan::{BuildPlan, PackageIndex, Step};
 use imagespec_core::platform::Platform;
 use imagespec_core::protocol::{Task, TaskContext, TaskLogin, TaskSecret};
 use imagespec_dockerfile::{Tree, read_lent};
-use imagespec_python::index::{
-    Settings, environment, expanded, is_about_packages, logins_with, proxies,
-};
+use imagespec_python::index::{Settings, environment, is_about_packages, logins_with, proxies};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Kaniko;
@@ -177,8 +175,8 @@ fn lent_to(
         .iter()
         .map(|login| TaskLogin {
             url: login.url.clone(),
-            user: expanded(host, &login.user),
-            password: login.password.as_deref().map(|text| expanded(host, text)),
+            user: host.expanded(&login.user),
+            password: login.password.as_deref().map(|text| host.expanded(text)),
         })
         .collect();
     given.insert(lent::LOGINS.to_owned(), json(&logins)?);

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use imagespec_conda::{
-    Channels, Facts, Layout, Package, Request, Session, fetch, file, layers as packages, solve,
+    Channels, Facts, Layout, Login, Package, Request, Session, fetch, file, layers as packages,
+    solve,
 };
 use imagespec_core::contract::{CONDA_BIN, CONDA_PREFIX, CONDA_PROVIDED, USER_ID};
 use imagespec_core::digest::Framed;
@@ -39,10 +40,10 @@ impl Assembly<'_> {
     ) -> Result<(), BuildError> {
         if self.native.host.contained {
             // This machine is a container of the image that has them.
-            return match draft.foundation.has_conda {
-                true => Ok(()),
-                false => Err(BuildError::failed("the image has no Conda environment").field(FIELD)),
-            };
+            if draft.foundation.has_conda {
+                return Ok(());
+            }
+            return Err(BuildError::failed("the image has no Conda environment").field(FIELD));
         }
         let glibc = check(draft)?;
         let title = match specs {
@@ -119,12 +120,12 @@ impl Assembly<'_> {
     /// The version of Python that is meant where none is named among the packages: that of the base, if it has one.
     fn wanted_python(&self, draft: &Draft) -> Option<String> {
         let named = self.plan.python.version.clone();
-        let of_base = || match &draft.foundation.python {
-            Some(python) => Some(python.version()),
-            None => {
-                let suite = draft.foundation.system.debian()?;
-                python_of_suite(suite).map(str::to_owned)
+        let of_base = || {
+            if let Some(python) = &draft.foundation.python {
+                return Some(python.version());
             }
+            let suite = draft.foundation.system.debian()?;
+            python_of_suite(suite).map(str::to_owned)
         };
         named.or_else(of_base)
     }
@@ -174,7 +175,7 @@ impl Assembly<'_> {
         Ok(solved)
     }
 
-    fn conda_logins(&self) -> impl Fn(&Url) -> Option<(String, Option<String>)> + Sync + use<> {
+    fn conda_logins(&self) -> impl Fn(&Url) -> Option<Login> + Sync + use<> {
         let credentials = Credentials::of(&self.native.host, &self.logins);
         move |url| credentials.get(url).cloned()
     }
@@ -371,7 +372,7 @@ fn provided(brought: &[(Package, Facts)]) -> Vec<Provided> {
 fn session<'a>(
     assembly: &'a Assembly<'_>,
     channels: &'a Channels,
-    login: &'a (dyn Fn(&Url) -> Option<(String, Option<String>)> + Sync),
+    login: &'a (dyn Fn(&Url) -> Option<Login> + Sync),
 ) -> Session<'a> {
     let client: &Client = &assembly.http;
     Session {

@@ -96,7 +96,10 @@ impl Assembly<'_> {
         let mut recipes: Vec<_> = recipes.into_iter().enumerate().collect();
         let size = |recipe: &Recipe| -> u64 {
             let wheels = recipe.wheels().iter().filter_map(|wheel| wheel.size);
-            let conda = recipe.conda().iter().filter_map(|package| package.size());
+            let conda = recipe
+                .conda()
+                .iter()
+                .filter_map(imagespec_conda::Package::size);
             wheels.chain(conda).sum()
         };
         recipes.sort_by_key(|(_, (_, recipe))| Reverse(size(recipe)));

@@ -108,7 +108,7 @@ impl Recipe {
             Self::Accounts(_) => format!("user {USER}"),
             Self::Standalone(python) => format!("python {}", python.version()),
             Self::Venv(_) => "virtual environment".to_owned(),
-            Self::Wheels { title, .. } => title.clone(),
+            Self::Wheels { title, .. } | Self::Conda { title, .. } => title.clone(),
             Self::Bytecode { title, .. } => format!("bytecode of {title}"),
             Self::StandardLibrary(interpreter) if interpreter.is_conda() => {
                 "bytecode of conda packages".to_owned()
@@ -117,10 +117,12 @@ impl Recipe {
             Self::Copy { field, .. } => format!("copy {field}"),
             Self::Commands(run) => format!("commands: {}", run.lines.join(" && ")),
             Self::Owned { recipe, .. } => recipe.title(),
-            Self::Conda { title, .. } => title.clone(),
             Self::CondaRecords { .. } => "records of conda packages".to_owned(),
             Self::CondaScripts(packages) => {
-                let names: Vec<_> = packages.iter().map(|package| package.name()).collect();
+                let names: Vec<_> = packages
+                    .iter()
+                    .map(imagespec_conda::Package::name)
+                    .collect();
                 format!("scripts of conda packages: {}", names.join(", "))
             }
             Self::Apt { added, scripted } => {

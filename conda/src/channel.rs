@@ -118,17 +118,17 @@ impl Channels {
         let config = config.unwrap_or_default();
         let name = file.display().to_string();
         if let Some(alias) = config.channel_alias {
-            self.alias(&expanded(host, &alias), &name)?;
+            self.alias(&host.expanded(&alias), &name)?;
         }
         for (channel, folder) in config.custom_channels {
-            let folder = expanded(host, &folder);
+            let folder = host.expanded(&folder);
             let folder = self
                 .known(&folder)
                 .ok_or_else(|| wrong(format!("`custom_channels` has no URL for `{channel}`")))?;
             self.custom.insert(channel, folder);
         }
         let expand = |channels: Vec<String>| -> Vec<String> {
-            channels.iter().map(|text| expanded(host, text)).collect()
+            channels.iter().map(|text| host.expanded(text)).collect()
         };
         for (name, channels) in config.custom_multichannels {
             self.several.insert(name, expand(channels));
@@ -299,38 +299,6 @@ fn files(host: &Host) -> Vec<PathBuf> {
 
 fn existing(files: Vec<PathBuf>) -> Vec<PathBuf> {
     files.into_iter().filter(|file| file.is_file()).collect()
-}
-
-/// The text with the values of the variables it names, as `$NAME` or `${NAME}`. What is not set stays as it is.
-fn expanded(host: &Host, text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let braced = rest[1..].strip_prefix('{');
-        let name = match braced {
-            Some(inner) => inner.split_once('}').map(|(name, _)| name),
-            None => {
-                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                let end = rest[1..].find(|c| !is_name(c)).unwrap_or(rest.len() - 1);
-                Some(&rest[1..=end]).filter(|name| !name.is_empty())
-            }
-        };
-        let written = name.map(|name| name.len() + if braced.is_some() { 3 } else { 1 });
-        match name.and_then(|name| host.variables.get(name)).zip(written) {
-            Some((value, written)) => {
-                out.push_str(value);
-                rest = &rest[written..];
-            }
-            None => {
-                out.push('$');
-                rest = &rest[1..];
-            }
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]

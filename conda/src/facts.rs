@@ -411,13 +411,12 @@ fn distribution(text: &str) -> Option<Distribution> {
         "Requires-Python:",
         "Provides-Extra:",
     ];
-    let lines = header
-        .lines()
-        .filter(|line| wanted.iter().any(|name| line.starts_with(name)));
+    let is_wanted = |line: &&str| wanted.iter().any(|name| line.starts_with(name));
+    let lines: Vec<_> = header.lines().filter(is_wanted).collect();
     Some(Distribution {
         name: field("Name:")?,
         version: field("Version:")?,
-        metadata: lines.map(|line| format!("{line}\n")).collect(),
+        metadata: lines.join("\n") + "\n",
     })
 }
 

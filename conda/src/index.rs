@@ -170,8 +170,9 @@ impl Index {
         let mut found: HashMap<String, (DistArchiveIdentifier, PackageRecord)> = HashMap::new();
         let mut add = |file: DistArchiveIdentifier, record: PackageRecord| {
             let name = file.to_file_name();
-            let is_new = name.ends_with(".conda");
-            let stem = name.trim_end_matches(".conda").trim_end_matches(".tar.bz2");
+            let stem = name.strip_suffix(".conda");
+            let is_new = stem.is_some();
+            let stem = stem.unwrap_or(name.trim_end_matches(".tar.bz2"));
             // The newer format of the same package counts.
             if is_new || !found.contains_key(stem) {
                 found.insert(stem.to_owned(), (file, record));
@@ -377,7 +378,10 @@ fn take_apart(list: &Path, records: &Path, asked: SystemTime) -> Result<(), Prob
     let kept = serde_json::to_vec(&sink.kept)?;
     sink.out.write_all(&kept)?;
     sink.out.write_all(&(kept.len() as u64).to_le_bytes())?;
-    let file = sink.out.into_inner().map_err(|error| error.into_error())?;
+    let file = sink
+        .out
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?;
     file.as_file().set_modified(asked)?;
     publish(file, records)?;
     Ok(())

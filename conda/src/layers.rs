@@ -189,16 +189,16 @@ pub fn write_records<W: Write>(
         let title = package.title();
         let name = title.rsplit("::").next().unwrap_or_default();
         add(in_layer(&format!("conda-meta/{name}.json")), &text)?;
-        history.push_str(&format!("+{title}\n"));
+        history.extend(["+", &title, "\n"]);
     }
     let specs = serde_json::to_string(specs).map_err(std::io::Error::from)?;
-    history.push_str(&format!("# update specs: {specs}\n"));
+    history.extend(["# update specs: ", &specs, "\n"]);
     add(in_layer("conda-meta/history"), &history)?;
     Ok(())
 }
 
 fn installed(package: &Package, facts: &Facts, layout: &Layout, specs: &[String]) -> PrefixRecord {
-    let mut paths: Vec<_> = facts.files.values().map(|file| entry(file)).collect();
+    let mut paths: Vec<_> = facts.files.values().map(entry).collect();
     for command in &facts.commands {
         let text = script(command, layout);
         let digest = Digest::of(&text);

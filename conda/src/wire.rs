@@ -76,11 +76,11 @@ impl Session<'_> {
             .client
             .send_ok(|client| with_login(client.get(real.clone()), login.as_ref()))
             .await;
-        let read = match answer {
+        let body = match answer {
             Ok(response) => self.client.read(response, limit).await,
             Err(error) => Err(error),
         };
-        match read {
+        match body {
             Ok(bytes) => Ok(Some(bytes.to_vec())),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(shown(error, url, &real)),

@@ -48,4 +48,21 @@ impl Host {
             .map(String::as_str)
             .filter(|value| !value.is_empty())
     }
+
+    /// `text` with every `${NAME}` replaced by the variable of that name, as pip does in requirements files; what is
+    /// not set stays.
+    pub fn expanded(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            out.push_str(before);
+            let value = after
+                .split_once('}')
+                .and_then(|(name, after)| Some((self.variable(name)?, after)));
+            let (value, after) = value.unwrap_or(("${", after));
+            out.push_str(value);
+            rest = after;
+        }
+        out + rest
+    }
 }

@@ -158,7 +158,10 @@ mod tests {
                 Compression::Gzip,
             )
         };
-        group(members).into_iter().map(key).collect()
+        group(members, ("wheel", "wheels"))
+            .into_iter()
+            .map(key)
+            .collect()
     }
 
     #[test]

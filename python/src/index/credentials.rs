@@ -30,7 +30,7 @@ impl Credentials {
     /// Those of the declaration, those in the URLs that pip or uv is configured with, and those of the netrc file.
     pub fn of(host: &Host, logins: &IndexLogins) -> Self {
         let declared = logins.iter().filter_map(|login| {
-            let decoded = |text: &str| percent_decoded(&expanded(host, text));
+            let decoded = |text: &str| percent_decoded(&host.expanded(text));
             let written = (decoded(&login.user), login.password.as_deref().map(decoded));
             // Links to version control name the protocol below after a `+`.
             let url = login
@@ -226,23 +226,6 @@ fn urls(env: &BTreeMap<String, String>) -> impl Iterator<Item = Url> {
     })
 }
 
-/// `text` with every `${NAME}` replaced by the machine's variable of that name, as pip does in requirements files; what
-/// is not set stays.
-pub fn expanded(host: &Host, text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        out.push_str(before);
-        let value = after
-            .split_once('}')
-            .and_then(|(name, after)| Some((host.variable(name)?, after)));
-        let (value, after) = value.unwrap_or(("${", after));
-        out.push_str(value);
-        rest = after;
-    }
-    out + rest
-}
-
 fn server(url: &Url) -> Option<(String, String, u16)> {
     let host = url.host_str()?.to_owned();
     Some((url.scheme().to_owned(), host, url.port_or_known_default()?))
@@ -348,7 +331,7 @@ mod tests {
             variables: [("A".to_owned(), "x".to_owned())].into(),
             ..Host::default()
         };
-        assert_eq!(expanded(&host, "${A}:${B}${A}${"), "x:${B}x${");
+        assert_eq!(host.expanded("${A}:${B}${A}${"), "x:${B}x${");
     }
 
     #[test]

@@ -7,7 +7,6 @@ mod settings;
 
 pub(crate) use arguments::arguments;
 pub use credentials::Credentials;
-pub use credentials::expanded;
 pub(crate) use credentials::percent_decoded;
 pub use imagespec_core::login::redacted;
 pub use loan::{Loan, indexes, is_about_packages, network};
@@ -98,7 +97,7 @@ pub(crate) fn environment_with(
 
 /// A URL with its login, in which `${NAME}` has become the value of the machine's variable.
 fn with_login(host: &Host, url: &str, login: &Login) -> String {
-    let userinfo = expanded(host, &login.userinfo());
+    let userinfo = host.expanded(&login.userinfo());
     url.replacen("://", &format!("://{userinfo}@"), 1)
 }
 

@@ -90,17 +90,12 @@ impl Provided {
                 "Wheel-Version: 1.0\nGenerator: imagespec\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             ),
         ];
-        let mut record = String::new();
-        for (name, text) in files {
-            let name = format!("{title}.dist-info/{name}");
-            wheel.start_file(&name, SimpleFileOptions::default())?;
+        let name = |file: &str| format!("{title}.dist-info/{file}");
+        let listed = ["METADATA", "WHEEL", "RECORD"].map(|file| name(file) + ",,\n");
+        for (file, text) in files.into_iter().chain([("RECORD", &*listed.concat())]) {
+            wheel.start_file(name(file), SimpleFileOptions::default())?;
             wheel.write_all(text.as_bytes())?;
-            record.push_str(&format!("{name},,\n"));
         }
-        let name = format!("{title}.dist-info/RECORD");
-        record.push_str(&format!("{name},,\n"));
-        wheel.start_file(name, SimpleFileOptions::default())?;
-        wheel.write_all(record.as_bytes())?;
         let bytes = wheel.finish()?.into_inner();
         Ok((format!("{title}-py3-none-any.whl"), bytes))
     }

@@ -256,12 +256,11 @@ impl Resolver<'_> {
                 .await
                 .ok();
         }
-        let (text, in_workshop) = match answer {
-            Some(answer) => answer,
-            None => {
-                let further = provided::arguments(provided, false);
-                self.compile(inputs, pinned, &further).await?
-            }
+        let (text, in_workshop) = if let Some(answer) = answer {
+            answer
+        } else {
+            let further = provided::arguments(provided, false);
+            self.compile(inputs, pinned, &further).await?
         };
         let lock = pylock::choose(
             &text,

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// The rooms that read no environment.
-const ROOMS: [&str; 10] = [
+const ROOMS: [&str; 11] = [
     "imagespec-core",
     "http",
     "oci",
     "python",
     "debian",
+    "conda",
     "sandbox",
     "builder-native",
     "builder-local",
