@@ -2,7 +2,7 @@
 //! what bases hold, and which repository has which layer. It is small, and holds no content: the layers are where they were
 //! pushed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -116,7 +116,7 @@ impl<'a> Memory<'a> {
             reference: &self.reference,
             extra_tags: &[],
             mounts: &Mounts::default(),
-            there: &BTreeSet::new(),
+            asked: &BTreeMap::new(),
             parallelism: 1,
             progress: &|_| (),
             cancel: self.cancel,

@@ -1,7 +1,7 @@
 //! Images of ours that a build in a cluster needs: with uv, so that it does not go with every context; with this very
 //! program, where that is the executor. Each is brought once to the registry that the build pushes to.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use imagespec_core::context::{BuildContext, Compression};
@@ -107,7 +107,7 @@ impl Kaniko {
                 reference: &reference,
                 extra_tags: &[],
                 mounts: &Mounts::open(self.host.cache_dir.join("registries")),
-                there: &BTreeSet::new(),
+                asked: &BTreeMap::new(),
                 parallelism: 2,
                 progress: &|_| (),
                 cancel: &cx.cancel,

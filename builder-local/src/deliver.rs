@@ -1,6 +1,6 @@
 //! Images that the engine has: found, named, and brought where they should go.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -269,7 +269,7 @@ pub(crate) async fn push_from_here(
         reference: &parsed,
         extra_tags: &cx.destination.extra_tags,
         mounts: &Mounts::open(local.host.cache_dir.join("registries")),
-        there: &BTreeSet::new(),
+        asked: &BTreeMap::new(),
         parallelism: cx.settings.jobs.clamp(1, 8),
         progress: &advance,
         cancel: &cx.cancel,

@@ -20,6 +20,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::backend::Native;
 use crate::deliver::deliver;
+use crate::early::Chosen;
 use crate::form;
 use crate::layers::{Layers, store_error};
 use crate::lazy::Tally;
@@ -38,8 +39,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) logins: IndexLogins,
     /// What the reference of the base stands for: asked once a build.
     pub(crate) named: OnceCell<Reference>,
-    /// Who wants to know of layers as they are made.
-    fresh: Mutex<Option<UnboundedSender<Layer>>>,
+    /// Who wants to know of layers as they are chosen.
+    chosen: Mutex<Option<UnboundedSender<Chosen>>>,
 }
 
 /// An image of one platform in the making.
@@ -105,12 +106,12 @@ impl<'a> Assembly<'a> {
             tally: Tally::default(),
             logins: logins_with(cx.logins, cx.secrets),
             named: OnceCell::new(),
-            fresh: Mutex::default(),
+            chosen: Mutex::default(),
         })
     }
 
-    pub(crate) fn fresh_layers(&self) -> MutexGuard<'_, Option<UnboundedSender<Layer>>> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn chosen_layers(&self) -> MutexGuard<'_, Option<UnboundedSender<Chosen>>> {
+        self.chosen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Builds every platform and, where there are several, their index.

@@ -348,7 +348,7 @@ async fn push(assembly: &Assembly<'_>, image: &Assembled, early: Early) -> Resul
         reference: &reference,
         extra_tags: &cx.destination.extra_tags,
         mounts: &early.mounts,
-        there: &early.there,
+        asked: &early.asked,
         parallelism: cx.settings.jobs.clamp(1, 8),
         progress: &advance,
         cancel: &cx.cancel,

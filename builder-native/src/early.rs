@@ -1,6 +1,6 @@
-//! Uploading layers while others are still being made.
+//! Layers of the image in the registry, while others are still being made: asked for, and sent.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -19,13 +19,23 @@ use crate::deliver::mounts;
 
 /// How many layers are sent at once while others are made.
 const UPLOADS: usize = 2;
+/// How many layers the registry is asked for at once meanwhile.
+const QUESTIONS: usize = 8;
+
+/// A layer of the image.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    layer: Layer,
+    /// Whether it was made just now, so that the registry hardly has it.
+    made: bool,
+}
 
 /// What is in the registry before the image is complete.
 pub(crate) struct Early {
     pub(crate) registry: Registry,
     pub(crate) mounts: Mounts,
-    /// The layers that its repository has for certain.
-    pub(crate) there: BTreeSet<Digest>,
+    /// Whether its repository has a layer, as far as it was asked or sent it.
+    pub(crate) asked: BTreeMap<Digest, bool>,
     /// Bytes that were sent.
     pub(crate) bytes: u64,
 }
@@ -37,27 +47,29 @@ impl Assembly<'_> {
             return Ok((Box::pin(self.build()).await?, None));
         }
         let (sender, receiver) = unbounded_channel();
-        *self.fresh_layers() = Some(sender);
+        *self.chosen_layers() = Some(sender);
         let build = async {
             let built = Box::pin(self.build()).await;
             // Nothing more comes.
-            self.fresh_layers().take();
+            self.chosen_layers().take();
             built
         };
         let (image, early) = futures::try_join!(build, Box::pin(self.upload(receiver)))?;
         Ok((image, Some(early)))
     }
 
-    /// Tells that a layer was made.
-    pub(crate) fn made(&self, layer: &Layer) {
-        if let Some(sender) = &*self.fresh_layers() {
+    /// Tells that a layer will be in the image, and whether it was made just now.
+    pub(crate) fn chosen(&self, layer: &Layer, made: bool) {
+        if let Some(sender) = &*self.chosen_layers() {
+            let layer = layer.clone();
             // Nobody listens any more where the registry did not take the last one.
-            let _ = sender.send(layer.clone());
+            let _ = sender.send(Chosen { layer, made });
         }
     }
 
-    /// Sends layers as they come. One that the registry does not take ends it: the push, which tries again, says why.
-    async fn upload(&self, mut layers: UnboundedReceiver<Layer>) -> Result<Early, BuildError> {
+    /// Sends layers that are made as they come, and asks for those that are known. A registry that does not take one,
+    /// or does not answer, ends it: the push, which tries again, says why.
+    async fn upload(&self, mut chosen: UnboundedReceiver<Chosen>) -> Result<Early, BuildError> {
         let reference = parse(&self.cx.destination.reference())?;
         let registry = Registry::new(&self.native.host, &reference.registry)?;
         let mounts = mounts(self.native);
@@ -67,34 +79,57 @@ impl Assembly<'_> {
                 store: self.native.store.blobs(),
                 source: &Stored,
                 repository: &reference.repository,
+                absent: false,
                 mounts: &mounts,
                 progress: &|_| (),
             };
             let registry = &registry;
             async move {
                 let bytes = registry.push_blob(&blob, push).await.ok()?;
-                Some((layer.digest, bytes))
+                Some((layer.digest, Some(bytes)))
             }
             .boxed()
         };
-        let (mut there, mut bytes) = (BTreeSet::new(), 0);
-        let mut sending = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                Some(layer) = layers.recv(), if sending.len() < UPLOADS => sending.push(upload(layer)),
-                Some(done) = sending.next() => {
-                    let Some((digest, more)) = done else { break };
-                    there.insert(digest);
-                    bytes += more;
+        let ask = |layer: Layer| {
+            let (registry, mounts, reference) = (&registry, &mounts, &reference);
+            async move {
+                let repository = &reference.repository;
+                let found = registry.head_blob(repository, &layer.digest).await.ok()?;
+                if found.is_some() {
+                    mounts.holds(&reference.registry, repository, &layer.digest);
                 }
-                else => break,
+                Some((layer.digest, found.map(|_| 0)))
             }
+            .boxed()
+        };
+        let (mut asked, mut bytes) = (BTreeMap::new(), 0);
+        let mut sending = FuturesUnordered::new();
+        let mut asking = FuturesUnordered::new();
+        loop {
+            let done = tokio::select! {
+                Some(Chosen { layer, made }) = chosen.recv(),
+                    if sending.len() < UPLOADS && asking.len() < QUESTIONS =>
+                {
+                    if made {
+                        sending.push(upload(layer));
+                    } else {
+                        asking.push(ask(layer));
+                    }
+                    continue;
+                }
+                Some(done) = sending.next() => done,
+                Some(done) = asking.next() => done,
+                else => break,
+            };
+            let Some((digest, sent)) = done else { break };
+            asked.insert(digest, sent.is_some());
+            bytes += sent.unwrap_or(0);
         }
-        drop(sending);
+        drop((sending, asking));
         Ok(Early {
             registry,
             mounts,
-            there,
+            asked,
             bytes,
         })
     }

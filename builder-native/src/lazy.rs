@@ -70,10 +70,13 @@ impl Assembly<'_> {
     ) -> Result<(LazyLayer, bool), BuildError> {
         let again = recipe.runs() && self.cx.settings.force;
         let (layer, known) = match self.layers.known(&key) {
-            Some(layer) if !again => (layer, true),
+            Some(layer) if !again => {
+                self.chosen(&layer, false);
+                (layer, true)
+            }
             _ => {
                 let made = self.make(below, &key, &recipe, again).await?;
-                self.made(&made);
+                self.chosen(&made, true);
                 (made, false)
             }
         };

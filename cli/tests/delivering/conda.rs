@@ -13,6 +13,7 @@ use crate::engine::{Engine, Release, with_every_engine};
 use crate::logins::script;
 use crate::place::{Place, Running, has};
 use crate::pythons;
+use crate::service::fixture::Service;
 
 /// The installer of somebody else, which also makes the lists of channels, and what packs packages.
 const TOOLS: [&str; 4] = [
@@ -461,6 +462,22 @@ conda_packages = ["hello"]
         assert_eq!(code, Some(2), "{name}: {told}");
         assert!(told.contains(part), "{name}: {told}");
     }
+}
+
+#[test]
+fn a_build_service_makes_the_same() {
+    let declaration = "[images.app]\nconda_packages = [\"greeting\", \"python=3.14\"]\npackages = [\"acme-greeting\"]\n";
+    let Some((place, served)) = place(declaration) else {
+        return;
+    };
+    let Some(service) = Service::with_builder(&[], &[("CONDA_CHANNEL_ALIAS", &served.url)]) else {
+        return;
+    };
+    let asks = service.place(declaration);
+    let union = ["--builder", "union", "--registry", &service.registry()];
+    let built = asks.builds(&union);
+    let here = place.builds(&["--output", "store"]);
+    assert_eq!(built["digest"], here["digest"], "{built} {here}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Whole images to a registry.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -59,8 +59,8 @@ pub struct Push<'a> {
     pub extra_tags: &'a [String],
     /// Which other repositories may have a blob already.
     pub mounts: &'a Mounts,
-    /// Blobs that the repository has for certain, since they were just pushed: it is not asked for them.
-    pub there: &'a BTreeSet<Digest>,
+    /// Whether the repository has a blob, of those that it was just asked for or sent: it is not asked for them again.
+    pub asked: &'a BTreeMap<Digest, bool>,
     /// How many blobs may be sent at once, at least 1.
     pub parallelism: usize,
     /// Told of further bytes that the registry has; in the end of all bytes of [`reachable`]'s blobs but the
@@ -102,7 +102,8 @@ impl Registry {
             .partition(is_document);
         let bytes = futures::stream::iter(blobs)
             .map(|blob| async move {
-                if push.there.contains(&blob.digest) {
+                let asked = push.asked.get(&blob.digest);
+                if asked == Some(&true) {
                     (push.progress)(blob.size);
                     return Ok(0);
                 }
@@ -110,6 +111,7 @@ impl Registry {
                     store: push.store,
                     source: push.source,
                     repository,
+                    absent: asked == Some(&false),
                     mounts: push.mounts,
                     progress: push.progress,
                 };

@@ -30,6 +30,8 @@ pub struct BlobPush<'a> {
     pub source: &'a dyn BlobSource,
     /// Where it goes.
     pub repository: &'a str,
+    /// Whether the repository was just asked for it, and does not have it.
+    pub absent: bool,
     /// Which other repository may have it; told what comes of it.
     pub mounts: &'a Mounts,
     /// Told of further bytes that the registry has, whichever way.
@@ -78,7 +80,8 @@ impl Registry {
     ) -> Result<u64, RegistryError> {
         let scope = Scope::push(push.repository);
         let meter = Meter::new(push.progress);
-        let sent = if self.head_blob_as(&scope, &blob.digest).await?.is_some() {
+        let found = !push.absent && self.head_blob_as(&scope, &blob.digest).await?.is_some();
+        let sent = if found {
             0
         } else {
             self.bring(&scope, blob, push, &meter).await?

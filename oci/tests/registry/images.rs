@@ -1,6 +1,6 @@
 //! Images to push, and where they are pulled to.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use imagespec_core::platform::Platform;
@@ -85,7 +85,7 @@ pub(crate) async fn push_by(
             reference,
             extra_tags: &["extra".to_owned()],
             mounts,
-            there: &BTreeSet::new(),
+            asked: &BTreeMap::new(),
             parallelism,
             progress: &progress,
             cancel: &CancellationToken::new(),

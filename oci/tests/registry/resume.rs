@@ -209,6 +209,7 @@ async fn push(name: &str, size: u64) -> Result<u64, RegistryError> {
         store: &images.store,
         source: &Stored,
         repository: "app",
+        absent: false,
         mounts: &Mounts::default(),
         progress: &progress,
     };

@@ -1,6 +1,6 @@
 //! Whole images, against a real registry.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use imagespec_core::digest::Digest;
@@ -138,7 +138,7 @@ async fn only_what_the_registry_lacks_and_cannot_mount_is_made() {
             } else {
                 &none
             },
-            there: &BTreeSet::new(),
+            asked: &BTreeMap::new(),
             parallelism: 2,
             progress: &|_| (),
             cancel: &cancel,
@@ -259,7 +259,7 @@ async fn a_cancelled_push_sets_no_tag() {
             reference: &reference,
             extra_tags: &[],
             mounts: &Mounts::default(),
-            there: &BTreeSet::new(),
+            asked: &BTreeMap::new(),
             parallelism: 1,
             progress: &|_| cancel.cancel(),
             cancel: &cancel,

@@ -179,7 +179,7 @@ impl Service {
     }
 
     /// A project whose commands ask this service.
-    pub(super) fn place(&self, declaration: &str) -> Place {
+    pub(crate) fn place(&self, declaration: &str) -> Place {
         let mut place = Place::new(declaration);
         place.set("IMAGESPEC_ENDPOINT", &format!("http://{}", self.address));
         place.set("IMAGESPEC_TOKEN", &self.token);
