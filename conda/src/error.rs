@@ -139,7 +139,16 @@ impl From<CondaError> for BuildError {
             _ => "conda_packages",
         };
         let built = match error {
-            CondaError::Http(error) => return Self::from(error).field(field),
+            CondaError::Http(error) => {
+                let answered = error.status().is_some();
+                let built = Self::from(error).field(field);
+                if answered {
+                    return built;
+                }
+                return built.hint(
+                    "where Conda's channels have a mirror, `channel_alias` of `.condarc` or `CONDA_CHANNEL_ALIAS` names it",
+                );
+            }
             CondaError::Layer(error) => return Self::from(error).field(field),
             ref error => Self::new(error.kind(), error.to_string()),
         };
