@@ -144,9 +144,14 @@ impl Served {
     }
 }
 
+/// Whether channels can be made here.
+fn can_make() -> bool {
+    ["uv", "go", "python3", "cc"].into_iter().all(has)
+}
+
 /// A project whose builds find channels.
 fn place(declaration: &str) -> Option<(Place, Served)> {
-    if !["uv", "go", "python3", "cc"].into_iter().all(has) {
+    if !can_make() {
         return None;
     }
     let mut place = Place::new(declaration);
@@ -169,9 +174,12 @@ commands = ["greet > /root/greeted; hello >> /root/greeted"]
 [images.plain]
 conda_packages = ["python=3.14"]
 "#;
-    let Some((place, served)) = place(declaration) else {
+    if !can_make() {
         return;
-    };
+    }
+    // One of its own, as it loses files in between.
+    let mut place = Place::with_own_cache(declaration);
+    let served = Served::to(&mut place, channels());
     let built = place.builds(&["app", "--output", "store"]);
     let asked = served.asked();
     let whole = |path: &&String| path.contains("repodata.json");
@@ -272,17 +280,16 @@ conda_channels = ["FOLDER/acme"]
     };
     place.builds(&["app", "--output", "store"]);
     let asked = served.asked();
-    let of_acme: Vec<_> = asked
+    let lists = asked
         .iter()
-        .filter(|path| path.starts_with("/acme/noarch"))
-        .collect();
+        .filter(|path| path.contains("/acme/noarch/repodata"));
+    let lists: Vec<_> = lists.collect();
     assert_eq!(
-        of_acme,
+        lists,
         [
             "/acme/noarch/repodata_shards.msgpack.zst",
             "/acme/noarch/repodata.json.zst",
             "/acme/noarch/repodata.json",
-            "/acme/noarch/scripted-0.1-0.conda",
         ]
     );
     let said = place.says(&exec(
@@ -404,16 +411,13 @@ fn a_token_of_the_configuration_is_shown_and_kept_nowhere() {
         assert!(!String::from_utf8_lossy(text).contains(TOKEN));
     }
     for folder in [place.cache(), &place.path("project/image")] {
-        let status = Command::new("grep")
-            .args(["-rlF", TOKEN])
+        // What other tests do meanwhile comes and goes.
+        let found = Command::new("grep")
+            .args(["-rslF", TOKEN])
             .arg(folder)
-            .status();
-        assert_eq!(
-            status.expect("grep").code(),
-            Some(1),
-            "{}",
-            folder.display()
-        );
+            .output();
+        let found = String::from_utf8(found.expect("grep").stdout).expect("paths");
+        assert_eq!(found, "");
     }
 }
 
