@@ -1,6 +1,6 @@
 //! What a package brings, found out once and kept: what is where, and which Python distributions it has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,6 @@ use imagespec_core::digest::{Digest, Framed};
 use imagespec_core::host::Host;
 use imagespec_oci::layer::EntryKind;
 use imagespec_oci::store::write_atomically;
-use rattler_conda_types::package::{
-    EntryPoint, FileMode, Files, HasPrefix, LinkJson, NoArchLinks, PackageFile as _, PathsJson,
-};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -18,12 +15,11 @@ use crate::PREFIX;
 use crate::archive::{Part, is_inside, read};
 use crate::error::CondaError;
 use crate::prefix::Replaced;
+use crate::said::said_of;
 use crate::solve::Package;
 
 /// Version of what is found: part of the name under which it is kept.
-const RECIPE: u64 = 1;
-/// The largest file that says something of a package, in bytes.
-const INFO: u64 = 256 << 20;
+const RECIPE: u64 = 2;
 /// The most that is read of the metadata of a Python distribution, in bytes.
 const METADATA: u64 = 1 << 20;
 
@@ -55,14 +51,22 @@ pub(crate) struct File {
     /// Its path in the environment.
     pub(crate) to: String,
     pub(crate) kind: Kind,
-    /// What it names the folder it was built in, and whether it is a binary.
-    pub(crate) placeholder: Option<(String, bool)>,
+    /// Where it was built, if it says so.
+    pub(crate) built: Option<Built>,
     /// Size and digest in the package.
     pub(crate) size: u64,
     pub(crate) digest: Option<Digest>,
     /// Size and digest in the environment.
     pub(crate) size_in_prefix: u64,
     pub(crate) digest_in_prefix: Option<Digest>,
+}
+
+/// Where a file was built: a folder that it names, and that is another where it is installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Built {
+    pub(crate) folder: String,
+    /// Whether the file is a program or a library, whose size must not change.
+    pub(crate) binary: bool,
 }
 
 /// What a path of a package is.
@@ -134,12 +138,6 @@ impl Layout {
     }
 }
 
-/// What is said of a file, before anybody looked at it.
-struct Said {
-    placeholder: Option<(String, bool)>,
-    digest: Option<Digest>,
-}
-
 impl Facts {
     /// Of a package whose file is here, as they are known, or found out now. Blocking.
     pub fn of(host: &Host, package: &Package, layout: &Layout) -> Result<Self, CondaError> {
@@ -175,7 +173,7 @@ impl Facts {
     pub fn find(file: &Path, package: &Package, layout: &Layout) -> Result<Self, CondaError> {
         let name = package.file();
         let noarch = package.record.package_record.noarch.is_python();
-        let (said, commands) = info(file, &name, noarch)?;
+        let (said, commands) = said_of(file, &name, noarch)?;
         let mut files = BTreeMap::new();
         let mut distributions = Vec::new();
         read(file, Part::Data, &mut |path, entry, content| {
@@ -196,19 +194,19 @@ impl Facts {
             let mut found = File {
                 to,
                 kind,
-                placeholder: said.placeholder.clone().filter(|_| kind == Kind::File),
+                built: said.built.clone().filter(|_| kind == Kind::File),
                 size: entry.size,
                 digest: said.digest,
                 size_in_prefix: entry.size,
                 digest_in_prefix: said.digest,
             };
             if entry.kind == EntryKind::File {
-                if let Some((placeholder, binary)) = &found.placeholder {
-                    if *binary && placeholder.len() < PREFIX.len() {
+                if let Some(Built { folder, binary }) = &found.built {
+                    if *binary && folder.len() < PREFIX.len() {
                         return Err(refused("it was built in a folder whose path is too short"));
                     }
                     let mut hash = Hashed(Sha256::new());
-                    let mut replaced = Replaced::new(content, placeholder, PREFIX, *binary);
+                    let mut replaced = Replaced::new(content, folder, PREFIX, *binary);
                     found.size_in_prefix = io::copy(&mut replaced, &mut hash)?;
                     found.digest_in_prefix = Some(Digest::from_bytes(hash.0.finalize().into()));
                 } else if is_metadata(&found.to, layout) {
@@ -264,121 +262,6 @@ fn link(file: &Path, files: &mut BTreeMap<String, File>) -> Result<(), CondaErro
         }
     }
     Ok(())
-}
-
-/// What the package says of its files, and the commands it has.
-fn info(
-    file: &Path,
-    name: &str,
-    noarch: bool,
-) -> Result<(HashMap<String, Said>, Vec<Command>), CondaError> {
-    let mut texts: HashMap<String, Vec<u8>> = HashMap::new();
-    let wanted = [
-        "info/paths.json",
-        "info/files",
-        "info/has_prefix",
-        "info/link.json",
-    ];
-    read(file, Part::Info, &mut |path, entry, content| {
-        if wanted.contains(&path) && entry.kind == EntryKind::File {
-            if entry.size > INFO {
-                return Err(CondaError::package(
-                    name,
-                    format!("a file is too large: `{path}`"),
-                ));
-            }
-            let mut text = Vec::new();
-            content.read_to_end(&mut text)?;
-            texts.insert(path.to_owned(), text);
-        }
-        Ok(())
-    })?;
-    let refused = |path: &str, error: io::Error| {
-        CondaError::package(name, format!("its `{path}` cannot be read, {error}"))
-    };
-    let mut said = HashMap::new();
-    if let Some(text) = texts.get("info/paths.json") {
-        let paths =
-            PathsJson::from_slice(text).map_err(|error| refused("info/paths.json", error))?;
-        for entry in paths.paths {
-            let placeholder = entry
-                .prefix_placeholder
-                .map(|said| (said.placeholder, said.file_mode == FileMode::Binary));
-            let digest = entry.sha256.map(|hash| Digest::from_bytes(hash.into()));
-            said.insert(
-                text_of(&entry.relative_path),
-                Said {
-                    placeholder,
-                    digest,
-                },
-            );
-        }
-    } else {
-        let text = |path: &str| {
-            let bytes = texts.get(path).map(Vec::as_slice).unwrap_or_default();
-            String::from_utf8_lossy(bytes).into_owned()
-        };
-        let files = Files::from_str(&text("info/files"));
-        for path in files.map_err(|error| refused("info/files", error))?.files {
-            said.insert(
-                text_of(&path),
-                Said {
-                    placeholder: None,
-                    digest: None,
-                },
-            );
-        }
-        let prefixes = HasPrefix::from_str(&text("info/has_prefix"));
-        for entry in prefixes
-            .map_err(|error| refused("info/has_prefix", error))?
-            .files
-        {
-            if let Some(said) = said.get_mut(&text_of(&entry.relative_path)) {
-                let is_binary = entry.file_mode == FileMode::Binary;
-                said.placeholder = Some((entry.prefix.into_owned(), is_binary));
-            }
-        }
-    }
-    for said in said.values() {
-        if said
-            .placeholder
-            .as_ref()
-            .is_some_and(|(text, _)| text.is_empty())
-        {
-            return Err(CondaError::package(
-                name,
-                "it was built in a folder without a path",
-            ));
-        }
-    }
-    let mut commands = Vec::new();
-    if let Some(text) = texts.get("info/link.json").filter(|_| noarch) {
-        let link = LinkJson::from_slice(text).map_err(|error| refused("info/link.json", error))?;
-        if let NoArchLinks::Python(python) = link.noarch {
-            commands.extend(python.entry_points.into_iter().map(command));
-        }
-    }
-    if let Some(wrong) = commands.iter().find(|command| !is_command(&command.name)) {
-        let problem = format!("it has a command of no usable name: `{}`", wrong.name);
-        return Err(CondaError::package(name, problem));
-    }
-    Ok((said, commands))
-}
-
-fn command(entry: EntryPoint) -> Command {
-    Command {
-        name: entry.command,
-        module: entry.module,
-        function: entry.function,
-    }
-}
-
-fn is_command(name: &str) -> bool {
-    is_inside(name) && !name.contains('/') && !name.chars().any(char::is_control)
-}
-
-fn text_of(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }
 
 /// Whether a path is that of the metadata of a Python distribution.

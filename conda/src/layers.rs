@@ -14,7 +14,7 @@ use rattler_conda_types::prefix_record::{Link, LinkType, PathType, PathsEntry, P
 use crate::PREFIX;
 use crate::archive::{Part, read};
 use crate::error::CondaError;
-use crate::facts::{Command, Facts, File, Kind, Layout};
+use crate::facts::{Built, Command, Facts, File, Kind, Layout};
 use crate::prefix::Replaced;
 use crate::solve::Package;
 
@@ -117,9 +117,9 @@ fn write_one<W: Write>(
             }
             _ => {
                 let size = file.size_in_prefix;
-                match &file.placeholder {
-                    Some((placeholder, binary)) => {
-                        let mut replaced = Replaced::new(content, placeholder, PREFIX, *binary);
+                match &file.built {
+                    Some(Built { folder, binary }) => {
+                        let mut replaced = Replaced::new(content, folder, PREFIX, *binary);
                         layer.file(to, &metadata, size, &mut replaced)?;
                     }
                     None => layer.file(to, &metadata, size, &mut content.take(size + 1))?,
@@ -241,6 +241,7 @@ fn installed(package: &Package, facts: &Facts, layout: &Layout, specs: &[String]
 fn entry(file: &File) -> PathsEntry {
     let bytes = |digest: Digest| (*digest.as_bytes()).into();
     let is_file = file.kind == Kind::File;
+    let built = file.built.as_ref();
     PathsEntry {
         relative_path: file.to.clone().into(),
         original_path: None,
@@ -253,10 +254,13 @@ fn entry(file: &File) -> PathsEntry {
         sha256: file.digest.map(bytes),
         sha256_in_prefix: file.digest_in_prefix.filter(|_| is_file).map(bytes),
         size_in_bytes: is_file.then_some(file.size_in_prefix),
-        file_mode: file.placeholder.as_ref().map(|(_, binary)| match binary {
-            true => FileMode::Binary,
-            false => FileMode::Text,
+        file_mode: built.map(|built| {
+            if built.binary {
+                FileMode::Binary
+            } else {
+                FileMode::Text
+            }
         }),
-        prefix_placeholder: file.placeholder.as_ref().map(|(text, _)| text.clone()),
+        prefix_placeholder: built.map(|built| built.folder.clone()),
     }
 }

@@ -8,6 +8,7 @@ mod facts;
 pub mod index;
 pub mod layers;
 mod prefix;
+mod said;
 mod solve;
 mod wire;
 
