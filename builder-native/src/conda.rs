@@ -9,6 +9,7 @@ use imagespec_conda::{
 use imagespec_core::contract::{CONDA_BIN, CONDA_PREFIX, CONDA_PROVIDED, USER_ID};
 use imagespec_core::digest::Framed;
 use imagespec_core::error::BuildError;
+use imagespec_core::plan::Step;
 use imagespec_core::resolve::python_of_suite;
 use imagespec_core::shell::word;
 use imagespec_http::Client;
@@ -32,6 +33,16 @@ use crate::run::{Script, can_run};
 const FIELD: &str = "conda_packages";
 
 impl Assembly<'_> {
+    /// Refuses Conda packages and channels that nobody understands, before anything is done.
+    pub(crate) fn check_conda(&self) -> Result<(), BuildError> {
+        for step in &self.plan.steps {
+            if let Step::CondaPackages { packages, channels } = step {
+                imagespec_conda::check(&Channels::of(&self.native.host)?, packages, channels)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn conda_packages(
         &self,
         draft: &mut Draft,

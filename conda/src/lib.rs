@@ -16,5 +16,5 @@ pub use channel::{CONDA_FORGE, Channel, Channels, Priority};
 pub use error::CondaError;
 pub use facts::{Distribution, Facts, Layout};
 pub use imagespec_core::contract::{CONDA_PREFIX as PREFIX, CONDA_ROOT as ROOT};
-pub use solve::{Package, Request, fetch, file, solve, subdir};
+pub use solve::{Package, Request, check, fetch, file, solve, subdir};
 pub use wire::{Login, Session};

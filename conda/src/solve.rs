@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken as Cancel;
 use url::Url;
 
-use crate::channel::{CONDA_FORGE, Channel, Priority};
+use crate::channel::{CONDA_FORGE, Channel, Channels, Priority};
 use crate::error::CondaError;
 use crate::index::Index;
 use crate::wire::Session;
@@ -166,18 +166,7 @@ pub async fn solve(
     request: &Request<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Package>, CondaError> {
-    let mut specs = Vec::new();
-    let mut channels = session.channels.find(CONDA_FORGE)?;
-    for name in request.channels {
-        for channel in session.channels.find(name)? {
-            if !channels.iter().any(|known| known.url == channel.url) {
-                channels.push(channel);
-            }
-        }
-    }
-    for text in request.specs {
-        specs.push(parsed(session, text, &mut channels)?);
-    }
+    let (mut specs, mut channels) = understood(session.channels, request.specs, request.channels)?;
     let names_python = |spec: &MatchSpec| {
         let name = spec.name.as_exact();
         name.is_some_and(|name| name.as_normalized() == "python")
@@ -187,7 +176,7 @@ pub async fn solve(
             Some(version) => format!("python {version}.*"),
             None => "python".to_owned(),
         };
-        specs.push(parsed(session, &text, &mut channels)?);
+        specs.push(parsed(session.channels, &text, &mut channels)?);
     }
     let mut wanted = names(&specs);
     wanted.extend(
@@ -243,6 +232,30 @@ pub async fn solve(
     Ok(packages)
 }
 
+/// Refuses specifications and channels that nobody understands. Contacts nothing.
+pub fn check(known: &Channels, specs: &[String], channels: &[String]) -> Result<(), CondaError> {
+    understood(known, specs, channels).map(|_| ())
+}
+
+/// What is asked for, and of whom, `conda-forge` first.
+fn understood(
+    known: &Channels,
+    specs: &[String],
+    channels: &[String],
+) -> Result<(Vec<MatchSpec>, Vec<Channel>), CondaError> {
+    let mut asked = known.find(CONDA_FORGE)?;
+    for name in channels {
+        for channel in known.find(name)? {
+            if !asked.iter().any(|known| known.url == channel.url) {
+                asked.push(channel);
+            }
+        }
+    }
+    let specs = specs.iter().map(|text| parsed(known, text, &mut asked));
+    let specs = specs.collect::<Result<_, _>>()?;
+    Ok((specs, asked))
+}
+
 /// What is in an image below cannot be changed by one on top of it.
 fn unchanged(installed: &[Package], packages: &[Package]) -> Result<(), CondaError> {
     let mut changes = Vec::new();
@@ -266,7 +279,7 @@ fn unchanged(installed: &[Package], packages: &[Package]) -> Result<(), CondaErr
 
 /// Understands a specification; a channel that it names is asked, too.
 fn parsed(
-    session: &Session<'_>,
+    known: &Channels,
     text: &str,
     channels: &mut Vec<Channel>,
 ) -> Result<MatchSpec, CondaError> {
@@ -289,7 +302,7 @@ fn parsed(
     }
     if let Some(named) = &mut spec.channel {
         let named = std::sync::Arc::make_mut(named);
-        let found = session.channels.find(&as_written(named))?;
+        let found = known.find(&as_written(named))?;
         for channel in found {
             named.base_url = channel.url.clone().into();
             if !channels.iter().any(|known| known.url == channel.url) {
