@@ -176,9 +176,15 @@ impl Builder for Local {
                     },
                 }
             }
-            // Why is in the address already, as people read it.
+            // Why is in the address already, as people read it, but where another machine says so.
             Err(error) => {
                 let error = BuildError::from(error);
+                if self
+                    .engine()
+                    .is_ok_and(|engine| engine.endpoint().is_over_ssh())
+                {
+                    return Availability::missing(&error);
+                }
                 Availability::missing(&BuildError {
                     source: None,
                     ..error

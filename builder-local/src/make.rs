@@ -22,6 +22,7 @@ use imagespec_oci::image::Descriptor;
 
 use crate::backend::{Local, PODMAN};
 use crate::buildkit::{Buildkit, Lent, Offer, Order, solve, way};
+use crate::caches::{self, Lent as Caches};
 use crate::deliver;
 use crate::podman;
 use crate::told::Told;
@@ -30,6 +31,13 @@ use crate::told::Told;
 const ARCHIVE: &str = "docker";
 /// Where an exporter says the digest of what it pushed.
 const DIGEST: &str = "containerimage.digest";
+
+/// The error of a cache in a folder that cannot be used.
+fn uncached(error: &std::io::Error) -> BuildError {
+    BuildError::failed("cannot use a cache of type `local`")
+        .field("builder_options")
+        .caused_by(error)
+}
 
 /// Who builds.
 enum Maker {
@@ -80,7 +88,10 @@ impl Local {
             secrets,
             proxies,
         } = lower(site, plan, cx, Start::Image(start)).await?;
+        let caches = Caches::of(&self.options.cache_from, &self.options.cache_to);
+        let caches = caches.map_err(|error| uncached(&error))?;
         let mut order = self.order(plan, cx, proxies);
+        (order.cache_from, order.cache_to) = (caches.from, caches.to);
         let mut base = None;
         if let From::Lent(image) = &from {
             let lent = Lent::of(self.store.blobs(), image);
@@ -96,6 +107,7 @@ impl Local {
             credentials: Credentials::new(&self.host),
             shared: Digest::of(cx.destination.repository()).hex(),
             base,
+            caches: caches.stores,
             sink: is_archive.then_some(sink),
         };
         let mut told = Told::new(cx.progress, &file.instructions, Mask::of(cx.secrets));
@@ -132,6 +144,7 @@ impl Local {
             (solved.await, None)
         };
         let (answer, _) = solved.map_err(|status| told.failure(&status))?;
+        caches::keep(&self.options.cache_to, &answer).map_err(|error| uncached(&error))?;
         match (taken, &maker) {
             (Some(taken), _) => deliver::keep(self, plan, cx, taken?).await,
             (None, Maker::Buildkit(Buildkit::Daemon(_))) => {
@@ -226,8 +239,8 @@ impl Local {
                 .into_iter()
                 .collect(),
             exporter: self.exporter(cx),
-            cache_from: self.options.cache_from.clone(),
-            cache_to: self.options.cache_to.clone(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
         }
     }
 

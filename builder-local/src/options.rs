@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
 use imagespec_core::error::BuildError;
 use imagespec_debian::ArchiveOptions;
 use imagespec_oci::engine::Endpoint;
 use serde_json::{Map, Value};
 
 use crate::backend::ENTRY;
-use crate::caches;
+use crate::caches::{self, Cache};
 
 /// The names of the options, each with what it means.
 pub(crate) const OPTIONS: &[(&str, &str)] = &[
@@ -27,11 +26,11 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "cache_from",
-        "where layers may come from: `type=registry,ref=NAME`, or just NAME; several as a list",
+        "where layers may come from: `type=registry,ref=NAME`, or just NAME, or `type=local,src=FOLDER`; several as a list",
     ),
     (
         "cache_to",
-        "where layers go for others: `type=inline`, or `type=registry,ref=NAME,mode=max` where whoever builds can",
+        "where layers go for others: `type=inline`, or `type=registry,ref=NAME,mode=max` or `type=local,dest=FOLDER,mode=max` where whoever builds can",
     ),
     ArchiveOptions::OPTIONS[0],
     ArchiveOptions::OPTIONS[1],
@@ -44,8 +43,8 @@ pub(crate) struct Options {
     pub(crate) buildkit: Option<Endpoint>,
     /// The network that is forced, as `BuildKit` names it.
     pub(crate) network: Option<&'static str>,
-    pub(crate) cache_from: Vec<CacheOptionsEntry>,
-    pub(crate) cache_to: Vec<CacheOptionsEntry>,
+    pub(crate) cache_from: Vec<Cache>,
+    pub(crate) cache_to: Vec<Cache>,
     pub(crate) archive: ArchiveOptions,
 }
 
@@ -60,9 +59,10 @@ impl Options {
                     let address = value.as_str().ok_or_else(|| wrong("an address"))?;
                     let folder = text("buildkit_tlsdir").map(Path::new);
                     let source = format!("option `{name}`");
-                    let found = Endpoint::parse(address, folder, &source);
+                    let found = Endpoint::parse(address, folder, &source).ok();
+                    let found = found.filter(|found| !found.is_over_ssh());
                     let expected = "an address: `tcp://HOST:PORT` or `unix:///PATH`";
-                    read.buildkit = Some(found.map_err(|_| wrong(expected))?);
+                    read.buildkit = Some(found.ok_or_else(|| wrong(expected))?);
                 }
                 "buildkit_tlsdir" => {
                     let folder = value.as_str().map(Path::new);
@@ -83,14 +83,17 @@ impl Options {
                         _ => return Err(wrong("`default`, `host` or `none`")),
                     };
                 }
-                "cache_from" => read.cache_from = entries(value).map_err(wrong)?,
+                "cache_from" => read.cache_from = entries(value, "src").map_err(wrong)?,
                 "cache_to" => {
-                    read.cache_to = entries(value).map_err(wrong)?;
-                    let written = |entry: &CacheOptionsEntry| {
-                        matches!(entry.r#type.as_str(), "inline" | "registry")
+                    read.cache_to = entries(value, "dest").map_err(wrong)?;
+                    let is_written = |cache: &Cache| match cache {
+                        Cache::Theirs(entry) => {
+                            matches!(entry.r#type.as_str(), "inline" | "registry")
+                        }
+                        Cache::Folder(_) => true,
                     };
-                    if !read.cache_to.iter().all(written) {
-                        return Err(wrong("caches of type `inline` or `registry`"));
+                    if !read.cache_to.iter().all(is_written) {
+                        return Err(wrong("caches of type `inline`, `registry` or `local`"));
                     }
                 }
                 _ => {
@@ -110,14 +113,13 @@ impl Options {
 }
 
 /// Caches of an option: one text, or a list of them.
-fn entries(value: &Value) -> Result<Vec<CacheOptionsEntry>, &'static str> {
-    const EXPECTED: &str = "texts such as `type=registry,ref=NAME`";
+fn entries(value: &Value, folder: &str) -> Result<Vec<Cache>, &'static str> {
     let texts = match value {
         Value::Array(values) => values.iter().map(Value::as_str).collect(),
         value => vec![value.as_str()],
     };
-    let entry = |text: Option<&str>| text.and_then(caches::entry).ok_or(EXPECTED);
-    texts.into_iter().map(entry).collect()
+    let read = |text: Option<&str>| caches::read(text.unwrap_or_default(), folder);
+    texts.into_iter().map(read).collect()
 }
 
 #[cfg(test)]
@@ -142,10 +144,11 @@ mod tests {
         assert_eq!(options.network, Some("host"));
         let address = options.buildkit.as_ref().map(Endpoint::address);
         assert_eq!(address.as_deref(), Some("tcp://127.0.0.1:1234"));
-        let names = options.cache_from.iter().map(|entry| &entry.attrs["ref"]);
-        let names: Vec<_> = names.collect();
-        assert_eq!(names, ["registry.example/cache", "registry.example/other"]);
-        assert_eq!(options.cache_to[0].r#type, "inline");
+        let named = ["registry.example/cache", "registry.example/other"];
+        let named = named.map(|name| caches::read(name, "src").expect("a cache"));
+        assert_eq!(options.cache_from, named);
+        let inline = caches::read("type=inline", "dest").expect("a cache");
+        assert_eq!(options.cache_to, [inline]);
         for (wrong, said) in [
             (
                 json!({"network": "bridge"}),
@@ -153,8 +156,12 @@ mod tests {
             ),
             (json!({"cache_from": [1]}), "expected texts such as"),
             (
+                json!({"cache_to": "type=gha"}),
+                "`inline`, `registry` or `local`",
+            ),
+            (
                 json!({"cache_to": "type=local,dest=x"}),
-                "`inline` or `registry`",
+                "`type=local,dest=FOLDER`, with the folder's path from the root",
             ),
             (
                 json!({"buildkit_host": "ssh://me@there"}),

@@ -1,6 +1,6 @@
 //! Layers of the image in the registry, while others are still being made: asked for, and sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -10,22 +10,23 @@ use imagespec_core::error::BuildError;
 use imagespec_oci::Registry;
 use imagespec_oci::cache::Layer;
 use imagespec_oci::delivery::parse;
-use imagespec_oci::image::Descriptor;
+use imagespec_oci::image::{CONFIG, Descriptor, reachable};
 use imagespec_oci::registry::{BlobPush, Mounts, Stored};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::assemble::{Assembled, Assembly};
 use crate::deliver::mounts;
+use crate::layers::store_error;
 
 /// How many layers are sent at once while others are made.
 const UPLOADS: usize = 2;
 /// How many layers the registry is asked for at once meanwhile.
 const QUESTIONS: usize = 8;
 
-/// A layer of the image.
+/// A layer of the image, or its configuration.
 #[derive(Debug)]
 pub(crate) struct Chosen {
-    layer: Layer,
+    blob: Descriptor,
     /// Whether it was made just now, so that the registry hardly has it.
     made: bool,
 }
@@ -50,9 +51,17 @@ impl Assembly<'_> {
         *self.chosen_layers() = Some(sender);
         let build = async {
             let built = Box::pin(self.build()).await;
-            // Nothing more comes.
-            self.chosen_layers().take();
-            built
+            // Nothing more comes but what describes the layers.
+            let sender = self.chosen_layers().take();
+            let built = built?;
+            let store = self.native.store.blobs();
+            let blobs = reachable(store, &built.descriptor).map_err(|error| store_error(&error))?;
+            for blob in blobs.into_iter().filter(|blob| blob.media_type == CONFIG) {
+                if let Some(sender) = &sender {
+                    let _ = sender.send(Chosen { blob, made: true });
+                }
+            }
+            Ok(built)
         };
         let (image, early) = futures::try_join!(build, Box::pin(self.upload(receiver)))?;
         Ok((image, Some(early)))
@@ -61,20 +70,20 @@ impl Assembly<'_> {
     /// Tells that a layer will be in the image, and whether it was made just now.
     pub(crate) fn chosen(&self, layer: &Layer, made: bool) {
         if let Some(sender) = &*self.chosen_layers() {
-            let layer = layer.clone();
+            let blob = descriptor(layer);
             // Nobody listens any more where the registry did not take the last one.
-            let _ = sender.send(Chosen { layer, made });
+            let _ = sender.send(Chosen { blob, made });
         }
     }
 
-    /// Sends layers that are made as they come, and asks for those that are known. A registry that does not take one,
+    /// Sends what is made as it comes, and asks for the layers that are known, unless the last image that was pushed to
+    /// the repository is still there and has them. A registry that does not take one,
     /// or does not answer, ends it: the push, which tries again, says why.
     async fn upload(&self, mut chosen: UnboundedReceiver<Chosen>) -> Result<Early, BuildError> {
         let reference = parse(&self.cx.destination.reference())?;
         let registry = Registry::new(&self.native.host, &reference.registry)?;
         let mounts = mounts(self.native);
-        let upload = |layer: Layer| {
-            let blob = Descriptor::new(&layer.media_type, layer.digest, layer.size);
+        let upload = |blob: Descriptor| {
             let push = BlobPush {
                 store: self.native.store.blobs(),
                 source: &Stored,
@@ -86,34 +95,43 @@ impl Assembly<'_> {
             let registry = &registry;
             async move {
                 let bytes = registry.push_blob(&blob, push).await.ok()?;
-                Some((layer.digest, Some(bytes)))
+                Some((blob.digest, Some(bytes)))
             }
             .boxed()
         };
-        let ask = |layer: Layer| {
+        let ask = |blob: Descriptor| {
             let (registry, mounts, reference) = (&registry, &mounts, &reference);
             async move {
                 let repository = &reference.repository;
-                let found = registry.head_blob(repository, &layer.digest).await.ok()?;
+                let found = registry.head_blob(repository, &blob.digest).await.ok()?;
                 if found.is_some() {
-                    mounts.holds(&reference.registry, repository, &layer.digest);
+                    mounts.holds(&reference.registry, repository, &blob.digest);
                 }
-                Some((layer.digest, found.map(|_| 0)))
+                Some((blob.digest, found.map(|_| 0)))
             }
             .boxed()
         };
         let (mut asked, mut bytes) = (BTreeMap::new(), 0);
+        let held = if self.cx.settings.force {
+            // Whoever doubts the image doubts what the registry says of it.
+            BTreeSet::new()
+        } else {
+            let (repository, store) = (&reference.repository, self.native.store.blobs());
+            registry.held(repository, &mounts, store).await
+        };
         let mut sending = FuturesUnordered::new();
         let mut asking = FuturesUnordered::new();
         loop {
             let done = tokio::select! {
-                Some(Chosen { layer, made }) = chosen.recv(),
+                Some(Chosen { blob, made }) = chosen.recv(),
                     if sending.len() < UPLOADS && asking.len() < QUESTIONS =>
                 {
-                    if made {
-                        sending.push(upload(layer));
+                    if held.contains(&blob.digest) {
+                        asked.insert(blob.digest, true);
+                    } else if made {
+                        sending.push(upload(blob));
                     } else {
-                        asking.push(ask(layer));
+                        asking.push(ask(blob));
                     }
                     continue;
                 }
@@ -133,4 +151,8 @@ impl Assembly<'_> {
             bytes,
         })
     }
+}
+
+fn descriptor(layer: &Layer) -> Descriptor {
+    Descriptor::new(&layer.media_type, layer.digest, layer.size)
 }

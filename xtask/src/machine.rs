@@ -16,7 +16,13 @@ struct Need {
     tests: &'static str,
 }
 
-const NEEDS: [Need; 28] = [
+const NEEDS: [Need; 29] = [
+    Need {
+        check: || on_path("sshd") && on_path("ssh"),
+        name: "sshd",
+        package: "openssh-server",
+        tests: "an engine of another machine",
+    },
     Need {
         check: || on_path("git"),
         name: "git",

@@ -1,5 +1,6 @@
-//! Blobs of a base that only this machine has, for a daemon that reads them as those of an OCI layout: the two methods
-//! of containerd's content service that reading takes.
+//! Blobs of this machine, for a daemon: those of a base that only this machine has, which it reads as those of an OCI
+//! layout, and those of caches in folders, which it writes, too. Of containerd's content service it has the methods that
+//! this takes.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,9 +17,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::http;
+use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
+
+use super::MESSAGE;
+use super::written::WriteOf;
 
 /// Bytes of one message.
 const CHUNK: usize = 1 << 20;
@@ -42,9 +47,26 @@ impl Lent {
         })
     }
 
+    fn size(&self, digest: &Digest) -> Option<u64> {
+        self.sizes.get(digest).copied()
+    }
+}
+
+/// Blobs that may be read.
+#[derive(Debug, Clone)]
+enum Readable {
+    Base(Lent),
+    Cache(BlobStore),
+}
+
+impl Readable {
     fn known(&self, digest: &str) -> Result<(Digest, u64), Status> {
+        let size = |digest: &Digest| match self {
+            Self::Base(lent) => lent.size(digest),
+            Self::Cache(store) => store.contains(digest).ok().flatten(),
+        };
         let digest = digest.parse().ok();
-        let known = digest.and_then(|digest| Some((digest, *self.sizes.get(&digest)?)));
+        let known = digest.and_then(|digest| Some((digest, size(&digest)?)));
         known.ok_or_else(|| Status::not_found("no blob of that digest"))
     }
 
@@ -65,7 +87,10 @@ impl Lent {
         // Nothing asked for is all of it.
         let wanted = u64::try_from(request.size).ok().filter(|size| *size > 0);
         let length = wanted.unwrap_or(left).min(left);
-        let store = self.store.clone();
+        let store = match self {
+            Self::Base(image) => image.store.clone(),
+            Self::Cache(store) => store.clone(),
+        };
         let (sender, receiver) = mpsc::channel(QUEUE);
         tokio::task::spawn_blocking(move || {
             let sent = (|| {
@@ -94,7 +119,7 @@ impl Lent {
     }
 }
 
-fn signed(bytes: u64) -> i64 {
+pub(super) fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
@@ -138,14 +163,33 @@ struct ReadContentResponse {
     data: Vec<u8>,
 }
 
+/// How a request says which of the stores of a session it is about.
+const STORE: &str = "buildkit-attachable-store-id";
+
 /// The service, over what is lent, if anything is.
 #[derive(Debug, Clone)]
-pub(super) struct ContentServer(pub(super) Option<Lent>);
+pub(super) struct ContentServer {
+    pub(super) base: Option<Lent>,
+    /// Caches in folders, by their names.
+    pub(super) caches: BTreeMap<String, BlobStore>,
+}
 
 impl ContentServer {
-    fn lent(&self) -> Result<&Lent, Status> {
+    fn cache(&self, metadata: &MetadataMap) -> Option<&BlobStore> {
+        let name = metadata.get(STORE)?.to_str().ok()?;
+        self.caches.get(name)
+    }
+
+    fn readable(&self, metadata: &MetadataMap) -> Result<Readable, Status> {
+        let cache = self.cache(metadata).cloned().map(Readable::Cache);
+        let base = || self.base.clone().map(Readable::Base);
         let nothing = || Status::not_found("nothing is lent");
-        self.0.as_ref().ok_or_else(nothing)
+        cache.or_else(base).ok_or_else(nothing)
+    }
+
+    fn writable(&self, metadata: &MetadataMap) -> Result<BlobStore, Status> {
+        let nothing = || Status::permission_denied("nothing is to be written there");
+        self.cache(metadata).cloned().ok_or_else(nothing)
     }
 }
 
@@ -160,7 +204,8 @@ impl UnaryService<InfoRequest> for InfoOf {
     type Future = std::future::Ready<Result<Response<InfoResponse>, Status>>;
 
     fn call(&mut self, request: Request<InfoRequest>) -> Self::Future {
-        let info = self.0.lent().and_then(|lent| lent.info(request.get_ref()));
+        let info = self.0.readable(request.metadata());
+        let info = info.and_then(|blobs| blobs.info(request.get_ref()));
         ready(info.map(Response::new))
     }
 }
@@ -173,7 +218,8 @@ impl ServerStreamingService<ReadContentRequest> for ReadOf {
     type Future = std::future::Ready<Result<Response<Chunks>, Status>>;
 
     fn call(&mut self, request: Request<ReadContentRequest>) -> Self::Future {
-        let chunks = self.0.lent().and_then(|lent| lent.read(request.get_ref()));
+        let chunks = self.0.readable(request.metadata());
+        let chunks = chunks.and_then(|blobs| blobs.read(request.get_ref()));
         ready(chunks.map(Response::new))
     }
 }
@@ -200,7 +246,15 @@ impl tower::Service<http::Request<Body>> for ContentServer {
                     let mut grpc = Grpc::new(ProstCodec::default());
                     grpc.server_streaming(ReadOf(this), request).await
                 }
-                _ => Status::unimplemented("blobs are read, and nothing else").into_http(),
+                "Write" => {
+                    let metadata = MetadataMap::from_headers(request.headers().clone());
+                    let write = WriteOf(this.writable(&metadata));
+                    let mut grpc = Grpc::new(ProstCodec::default())
+                        .apply_max_message_size_config(Some(MESSAGE), None);
+                    grpc.streaming(write, request).await
+                }
+                _ => Status::unimplemented("blobs are read and written, and nothing else")
+                    .into_http(),
             })
         })
     }

@@ -5,6 +5,7 @@ mod content;
 mod files;
 mod sent;
 mod session;
+mod written;
 
 use std::collections::HashMap;
 use std::error::Error;

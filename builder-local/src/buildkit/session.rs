@@ -28,6 +28,7 @@ use hyper_util::rt::TokioIo;
 use imagespec_dockerfile::Tree;
 use imagespec_oci::credentials::{Credential, Credentials};
 use imagespec_oci::engine::Endpoint;
+use imagespec_oci::store::BlobStore;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
@@ -43,11 +44,12 @@ use super::files::Files;
 use super::sent::{Sent, Sink};
 
 /// What a session offers, by the names that an engine is told.
-const METHODS: [&str; 7] = [
+const METHODS: [&str; 8] = [
     "/moby.filesync.v1.FileSync/DiffCopy",
     "/moby.filesync.v1.FileSend/DiffCopy",
     "/containerd.services.content.v1.Content/Info",
     "/containerd.services.content.v1.Content/Read",
+    "/containerd.services.content.v1.Content/Write",
     "/moby.buildkit.secrets.v1.Secrets/GetSecret",
     "/moby.filesync.v1.Auth/Credentials",
     "/grpc.health.v1.Health/Check",
@@ -69,6 +71,8 @@ pub(crate) struct Offer {
     pub(crate) shared: String,
     /// The image to start from, where it is lent.
     pub(crate) base: Option<Lent>,
+    /// Caches in folders of this machine, by their names.
+    pub(crate) caches: BTreeMap<String, BlobStore>,
     /// Whoever takes an archive of the result.
     pub(crate) sink: Option<Sink>,
 }
@@ -164,7 +168,10 @@ where
         .add_service(HealthServer::new(Alive))
         .add_service(FileSyncServer::new(files))
         .add_service(FileSendServer::new(Sent(Mutex::new(offer.sink))))
-        .add_service(ContentServer(offer.base))
+        .add_service(ContentServer {
+            base: offer.base,
+            caches: offer.caches,
+        })
         .add_service(SecretsServer::new(Secrets(offer.secrets)))
         .add_service(AuthServer::new(Logins(offer.credentials)));
     // After the last connection a server asks those that it has to end, and an aborted one does where it could be asked.

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::docker::{
     HOST, PASSWORD, WHOLE, interrupt, shares_layers, sleeping, until, write_sources,
 };
@@ -216,7 +218,7 @@ fn a_daemon_of_its_own_builds_everything_and_pushes_it() {
 }
 
 #[test]
-fn layers_of_a_daemon_are_anothers_where_a_registry_has_them() {
+fn layers_of_a_daemon_are_anothers_where_a_registry_or_a_folder_has_them() {
     if !has("docker-registry") {
         return;
     }
@@ -232,4 +234,20 @@ fn layers_of_a_daemon_are_anothers_where_a_registry_has_them() {
     let cache = format!("type=registry,ref={}/acme/cache:1", served.address);
     let to = format!("cache_to={cache},mode=max");
     shares_layers([one, other], &to, &format!("cache_from={cache}"), &served);
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("cache");
+    let to = format!("cache_to=type=local,dest={},mode=max", path.display());
+    let from = format!("cache_from=type=local,src={}", path.display());
+    // What they have kept of the first time is forced in the first and another's in the second.
+    let Some(third) = Daemon::start(None) else {
+        return;
+    };
+    let third = third.option();
+    let third = ["--option", third.as_str()];
+    shares_layers([one, (one.0, &third[..])], &to, &from, &served);
+    let index = fs_err::read(path.join("index.json")).expect("an index");
+    let index: Value = serde_json::from_slice(&index).expect("JSON");
+    let layers = index["manifests"].as_array().map(Vec::len);
+    assert_eq!(layers, Some(1), "{index}");
 }

@@ -24,4 +24,5 @@ mod registry;
 mod same;
 mod service;
 mod sources;
+mod ssh;
 mod troubles;

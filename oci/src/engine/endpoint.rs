@@ -9,6 +9,7 @@ use std::time::Duration;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use imagespec_core::digest::Digest;
 use imagespec_core::host::Host;
+use imagespec_core::login::redacted;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::EngineError;
+use super::ssh::Ssh;
 
 /// Where Docker listens when nobody says.
 const SOCKET: &str = "/var/run/docker.sock";
@@ -42,6 +44,7 @@ pub struct Endpoint {
 enum Kind {
     Socket(PathBuf),
     Tcp { authority: String, tls: Option<Tls> },
+    Ssh(Ssh),
 }
 
 /// Files of a client that the engine knows.
@@ -127,7 +130,7 @@ impl Endpoint {
     /// The endpoint of an address, with the files of `tls` for one that wants to know who asks.
     pub fn parse(address: &str, tls: Option<&Path>, source: &str) -> Result<Self, EngineError> {
         let unknown = || EngineError::Address {
-            address: address.to_owned(),
+            address: redacted(address),
             source_of: source.to_owned(),
         };
         let kind = match address.split_once("://") {
@@ -144,6 +147,7 @@ impl Endpoint {
                     tls: tls.map(Tls::of),
                 }
             }
+            Some(("ssh", _)) => Kind::Ssh(Ssh::parse(address).ok_or_else(unknown)?),
             _ => return Err(unknown()),
         };
         Ok(Self {
@@ -175,7 +179,13 @@ impl Endpoint {
         match &self.kind {
             Kind::Socket(path) => format!("unix://{}", path.display()),
             Kind::Tcp { authority, .. } => format!("tcp://{authority}"),
+            Kind::Ssh(ssh) => ssh.to_string(),
         }
+    }
+
+    /// Whether it is Docker's command on another machine that connects to it.
+    pub const fn is_over_ssh(&self) -> bool {
+        matches!(self.kind, Kind::Ssh(_))
     }
 
     /// What named it: `DOCKER_HOST`, a context, or nobody.
@@ -210,13 +220,14 @@ impl Endpoint {
                 patience,
                 API_DEFAULT_VERSION,
             ),
+            Kind::Ssh(ssh) => ssh.client(patience),
         }
     }
 
     /// What an HTTP request names as its host.
     pub fn authority(&self) -> &str {
         match &self.kind {
-            Kind::Socket(_) => "localhost",
+            Kind::Socket(_) | Kind::Ssh(_) => "localhost",
             Kind::Tcp { authority, .. } => authority,
         }
     }
@@ -233,6 +244,7 @@ impl Endpoint {
             Kind::Socket(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
             #[cfg(not(unix))]
             Kind::Socket(_) => Err(io::ErrorKind::Unsupported.into()),
+            Kind::Ssh(ssh) => Ok(Box::new(ssh.connect()?)),
             Kind::Tcp { authority, tls } => {
                 let stream = TcpStream::connect(authority).await?;
                 stream.set_nodelay(true)?;
@@ -334,7 +346,7 @@ mod tests {
         let unix = ("DOCKER_HOST", "unix:///run/x.sock");
         assert_eq!(found(&[unix]).expect("an address").0, "unix:///run/x.sock");
         for unknown in [
-            "ssh://me@host",
+            "ssh://me:secret@host",
             "host",
             "unix://relative",
             "tcp://",

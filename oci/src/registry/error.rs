@@ -61,6 +61,14 @@ pub enum RegistryError {
         /// The image that has it.
         found: Digest,
     },
+    /// The registry has not all that a manifest names.
+    #[error("the registry `{registry}` lacks what the manifest names{detail}")]
+    Incomplete {
+        /// The registry.
+        registry: String,
+        /// What the registry says about it, after a colon; may be empty.
+        detail: String,
+    },
     /// The image or the blob is not there.
     #[error("not in the registry: `{0}`")]
     NotFound(String),
@@ -164,6 +172,9 @@ impl RegistryError {
                 registry,
                 repository,
             },
+            _ if status.is_client_error() && says(&INCOMPLETE) => {
+                Self::Incomplete { registry, detail }
+            }
             _ => Self::Unexpected {
                 registry,
                 status,
@@ -173,6 +184,9 @@ impl RegistryError {
         }
     }
 }
+
+/// How registries say that a manifest refers to what is not there.
+const INCOMPLETE: [&str; 2] = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"];
 
 /// One error of a registry's answer (distribution specification, "Error Codes").
 #[derive(Deserialize)]
@@ -241,6 +255,7 @@ fn kind(error: &RegistryError) -> ErrorKind {
         | RegistryError::Denied { .. }
         | RegistryError::Busy { .. }
         | RegistryError::Immutable { .. }
+        | RegistryError::Incomplete { .. }
         | RegistryError::Unexpected { .. }
         | RegistryError::Protocol { .. } => ErrorKind::Unavailable,
         RegistryError::Mismatch { .. } | RegistryError::Io(_) => ErrorKind::Failed,

@@ -1,11 +1,16 @@
 //! Whether a registry has an image.
 
+use std::collections::BTreeSet;
+
 use imagespec_core::digest::Digest;
 use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::platform::Platform;
 
+use super::mounts::Mounts;
 use super::{Registry, RegistryError};
-use crate::image::{DOCUMENT_LIMIT, Document, Index, Manifest, PlatformObject};
+use crate::image::{
+    DOCUMENT_LIMIT, Descriptor, Document, Index, MANIFEST, Manifest, PlatformObject, reachable,
+};
 use crate::reference::Reference;
 use crate::store::BlobStore;
 
@@ -19,6 +24,28 @@ pub struct Existing {
 }
 
 impl Registry {
+    /// What the image holds that was pushed to a repository last, if the registry still has that image: it keeps what
+    /// its images refer to. Takes one HEAD, or none where the note or `store` does not know the image.
+    pub async fn held(
+        &self,
+        repository: &str,
+        mounts: &Mounts,
+        store: &BlobStore,
+    ) -> BTreeSet<Digest> {
+        let Some(digest) = mounts.last_image(&self.inner.name, repository) else {
+            return BTreeSet::new();
+        };
+        let image = Descriptor::new(MANIFEST, digest, 0);
+        let Ok(blobs) = reachable(store, &image) else {
+            return BTreeSet::new();
+        };
+        match self.head_manifest(repository, &digest.to_string()).await {
+            Ok(Some(found)) if found == digest => blobs.iter().map(|blob| blob.digest).collect(),
+            // Whoever asks for each of them hears why.
+            _ => BTreeSet::new(),
+        }
+    }
+
     /// The digest of the image that `reference` names. `Ok(None)` says that the registry certainly has no
     /// such image; everything short of certainty is an error of kind [`ErrorKind::Unknown`].
     pub async fn exists(&self, reference: &Reference) -> Result<Option<Digest>, BuildError> {

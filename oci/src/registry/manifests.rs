@@ -195,11 +195,11 @@ impl Registry {
                 break response;
             }
             let (said, body) = self.read(response).await;
+            let error = self.refusal(&scope, "a manifest", said, &body);
             // Some hear of their own blobs a moment later, or while others push the same.
-            if status.is_client_error() && says_incomplete(&body) && tries.again(None).await {
+            if matches!(error, RegistryError::Incomplete { .. }) && tries.again(None).await {
                 continue;
             }
-            let error = self.refusal(&scope, "a manifest", said, &body);
             return self
                 .refused(&scope, identifier, digest, (status, &body), error)
                 .await;
@@ -272,12 +272,6 @@ fn says_not_found(body: &[u8]) -> bool {
                 .any(|what| message.trim_start_matches("unknown: ").starts_with(what))
             && message.ends_with(" not found")
     })
-}
-
-/// Whether a refusal says that a manifest refers to what is not there.
-fn says_incomplete(body: &[u8]) -> bool {
-    let said = String::from_utf8_lossy(body);
-    said.contains("BLOB_UNKNOWN")
 }
 
 /// Whether a refusal is that of a tag which may not be changed.

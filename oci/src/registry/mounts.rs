@@ -1,5 +1,6 @@
 //! Which repository of a registry holds which blob, as far as pushes and pulls have seen: what the next image
-//! shares with an earlier one is then mounted instead of sent.
+//! shares with an earlier one is then mounted instead of sent. And which image was pushed to a repository last: where
+//! the registry still has it, it has all that the image holds.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -15,6 +16,8 @@ use crate::store::write_atomically;
 const BLOBS: usize = 8192;
 /// How many repositories are remembered for a blob; the one seen last is asked.
 const REPOSITORIES: usize = 3;
+/// Of how many repositories the last image is remembered.
+const IMAGES: usize = 1024;
 /// The largest file that is read, in bytes: several times what the bounds allow with usual names.
 const FILE_LIMIT: u64 = 16 << 20;
 
@@ -32,8 +35,12 @@ pub struct Mounts {
 #[derive(Debug, Default)]
 struct Note {
     blobs: Blobs,
+    /// The last image of each repository; the one that was pushed last is last.
+    images: Vec<(String, Digest)>,
     /// What was learned since the file was read, in order.
     learned: Vec<Fact>,
+    /// Images that were pushed since.
+    pushed: Vec<(String, Digest)>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +63,8 @@ struct File {
     registry: String,
     /// The blob seen last is last.
     blobs: Vec<(Digest, Vec<String>)>,
+    #[serde(default)]
+    images: Vec<(String, Digest)>,
 }
 
 impl Mounts {
@@ -85,30 +94,58 @@ impl Mounts {
         self.learn(registry, repository, blob, false);
     }
 
+    /// The manifest or index that was pushed to a repository last.
+    pub fn last_image(&self, registry: &str, repository: &str) -> Option<Digest> {
+        let mut notes = self.lock();
+        let images = &self.note(&mut notes, registry).images;
+        let last = images.iter().find(|(name, _)| name == repository)?;
+        Some(last.1)
+    }
+
+    /// Remembers that a manifest or index was pushed to a repository.
+    pub fn pushed(&self, registry: &str, repository: &str, image: &Digest) {
+        let mut notes = self.lock();
+        let note = self.note(&mut notes, registry);
+        let pushed = (repository.to_owned(), *image);
+        if !note.images.contains(&pushed) {
+            remember(&mut note.images, pushed.clone());
+            note.pushed.push(pushed);
+        }
+    }
+
     /// Keeps what was learned of a registry for later processes, together with what others have learned.
     pub fn save(&self, registry: &str) -> io::Result<()> {
         let mut notes = self.lock();
         let (Some(folder), Some(note)) = (&self.folder, notes.get_mut(registry)) else {
             return Ok(());
         };
-        if note.learned.is_empty() {
+        if note.learned.is_empty() && note.pushed.is_empty() {
             return Ok(());
         }
         fs_err::create_dir_all(folder)?;
         let lock = fs_err::File::create(folder.join(".lock"))?.into_parts().0;
         fs4::FileExt::lock(&lock)?;
         let path = file_of(folder, registry);
-        let mut blobs = Blobs::read(&path, registry);
+        let Note {
+            mut blobs,
+            mut images,
+            ..
+        } = Note::read(&path, registry);
         for fact in note.learned.drain(..) {
             blobs.learn(&fact);
+        }
+        for image in note.pushed.drain(..) {
+            remember(&mut images, image);
         }
         blobs.trim();
         let file = File {
             registry: registry.to_owned(),
             blobs: blobs.in_order(),
+            images: images.clone(),
         };
         write_atomically(&path, &serde_json::to_vec(&file)?)?;
         note.blobs = blobs;
+        note.images = images;
         Ok(())
     }
 
@@ -127,13 +164,12 @@ impl Mounts {
     }
 
     fn note<'a>(&self, notes: &'a mut BTreeMap<String, Note>, registry: &str) -> &'a mut Note {
-        notes.entry(registry.to_owned()).or_insert_with(|| Note {
-            blobs: match &self.folder {
-                Some(folder) => Blobs::read(&file_of(folder, registry), registry),
-                None => Blobs::default(),
-            },
-            learned: Vec::new(),
-        })
+        notes
+            .entry(registry.to_owned())
+            .or_insert_with(|| match &self.folder {
+                Some(folder) => Note::read(&file_of(folder, registry), registry),
+                None => Note::default(),
+            })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Note>> {
@@ -141,7 +177,7 @@ impl Mounts {
     }
 }
 
-impl Blobs {
+impl Note {
     /// What a file holds; nothing where there is none, or it is damaged or another registry's.
     fn read(path: &Path, registry: &str) -> Self {
         let mut bytes = Vec::new();
@@ -150,15 +186,31 @@ impl Blobs {
             .ok()
             .and_then(|_| serde_json::from_slice::<File>(&bytes).ok())
             .filter(|file| file.registry == registry);
-        let mut blobs = Self::default();
-        for (blob, holders) in read.map(|file| file.blobs).unwrap_or_default() {
+        let mut note = Self::default();
+        let Some(file) = read else { return note };
+        let blobs = &mut note.blobs;
+        for (blob, holders) in file.blobs {
             blobs.clock += 1;
             blobs.entries.insert(blob, (blobs.clock, holders));
         }
         blobs.trim();
-        blobs
+        for image in file.images {
+            remember(&mut note.images, image);
+        }
+        note
     }
+}
 
+/// Puts the image of a repository in the place of an earlier one.
+fn remember(images: &mut Vec<(String, Digest)>, image: (String, Digest)) {
+    images.retain(|(repository, _)| *repository != image.0);
+    images.push(image);
+    if images.len() > IMAGES {
+        images.remove(0);
+    }
+}
+
+impl Blobs {
     /// Whether the fact is news.
     fn learn(&mut self, fact: &Fact) -> bool {
         self.clock += 1;

@@ -59,7 +59,8 @@ pub struct Push<'a> {
     pub extra_tags: &'a [String],
     /// Which other repositories may have a blob already.
     pub mounts: &'a Mounts,
-    /// Whether the repository has a blob, of those that it was just asked for or sent: it is not asked for them again.
+    /// Whether the repository has a blob, of those that it was just asked for or sent, or that an image has which is
+    /// there: it is not asked for them again, unless the image is refused for what is missing.
     pub asked: &'a BTreeMap<Digest, bool>,
     /// How many blobs may be sent at once, at least 1.
     pub parallelism: usize,
@@ -120,9 +121,35 @@ impl Registry {
             .buffer_unordered(push.parallelism.max(1))
             .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })
             .await?;
+        let named = match self.put_manifests(push, &manifests).await {
+            // What it was said to have is gone, of which the registry did not tell before.
+            Err(RegistryError::Incomplete { .. }) if push.asked.values().any(|there| *there) => {
+                let push = Push {
+                    asked: &BTreeMap::new(),
+                    progress: &|_| (),
+                    ..push
+                };
+                let again = Box::pin(self.push_all(push)).await?;
+                let bytes = bytes + again.bytes;
+                return Ok(Pushed { bytes });
+            }
+            named => named,
+        };
+        if named.is_ok() {
+            let mounts = push.mounts;
+            mounts.pushed(&self.inner.name, repository, &push.image.digest);
+        }
         // A note that cannot be kept costs time, later.
         let _ = push.mounts.save(&self.inner.name);
-        for manifest in &manifests {
+        named.map(|()| Pushed { bytes })
+    }
+
+    async fn put_manifests(
+        &self,
+        push: Push<'_>,
+        manifests: &[Descriptor],
+    ) -> Result<(), RegistryError> {
+        for manifest in manifests {
             let content = push.store.read(&manifest.digest, DOCUMENT_LIMIT)?;
             let tags = if manifest.digest == push.image.digest {
                 tags(push)
@@ -130,11 +157,12 @@ impl Registry {
                 vec![manifest.digest.to_string()]
             };
             for tag in tags {
+                let repository = &push.reference.repository;
                 self.put_manifest(repository, &tag, &manifest.media_type, content.clone())
                     .await?;
             }
         }
-        Ok(Pushed { bytes })
+        Ok(())
     }
 }
 

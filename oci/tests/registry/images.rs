@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use imagespec_core::digest::Digest;
 use imagespec_core::platform::Platform;
 use imagespec_oci::cache::Layer;
 use imagespec_oci::image::{Descriptor, Image, Runtime, reachable};
@@ -73,6 +74,29 @@ pub(crate) async fn push_by(
     reference: &Reference,
     mounts: &Mounts,
 ) -> Result<(Pushed, u64), RegistryError> {
+    let asked = BTreeMap::new();
+    push_asked(
+        &asked,
+        parallelism,
+        registry,
+        images,
+        image,
+        reference,
+        mounts,
+    )
+    .await
+}
+
+/// As [`push_by`], with what the registry was asked before.
+pub(crate) async fn push_asked(
+    asked: &BTreeMap<Digest, bool>,
+    parallelism: usize,
+    registry: &Registry,
+    images: &Images,
+    image: &Descriptor,
+    reference: &Reference,
+    mounts: &Mounts,
+) -> Result<(Pushed, u64), RegistryError> {
     let told = AtomicU64::new(0);
     let progress = |bytes| {
         told.fetch_add(bytes, Ordering::Relaxed);
@@ -85,7 +109,7 @@ pub(crate) async fn push_by(
             reference,
             extra_tags: &["extra".to_owned()],
             mounts,
-            asked: &BTreeMap::new(),
+            asked,
             parallelism,
             progress: &progress,
             cancel: &CancellationToken::new(),

@@ -1,10 +1,11 @@
 //! Debian's `docker-registry`, on a free port of this machine.
 
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use imagespec_core::digest::Digest;
 use imagespec_oci::Reference;
 
 /// `user` and `secret`, as `htpasswd -nbB` writes them.
@@ -15,7 +16,7 @@ pub(crate) const AUTH: &str = "dXNlcjpzZWNyZXQ=";
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Server {
@@ -69,7 +70,7 @@ impl Server {
             let mut server = Self {
                 child,
                 port,
-                _folder: folder,
+                folder,
             };
             if server.answers() {
                 return Some(server);
@@ -99,6 +100,24 @@ impl Server {
         format!("{}/{rest}", self.name())
             .parse()
             .expect("a reference")
+    }
+
+    /// Has it lose the bytes of a blob.
+    pub(crate) fn lose(&self, blob: &Digest) {
+        let hex = blob.hex();
+        let blobs = self.storage().join("blobs/sha256");
+        fs_err::remove_dir_all(blobs.join(&hex[..2]).join(&hex)).expect("a blob");
+    }
+
+    /// Has a repository of it lose an image.
+    pub(crate) fn forget(&self, repository: &str, image: &Digest) {
+        let manifests = self.storage().join("repositories").join(repository);
+        let revisions = manifests.join("_manifests/revisions/sha256");
+        fs_err::remove_dir_all(revisions.join(image.hex())).expect("an image");
+    }
+
+    fn storage(&self) -> PathBuf {
+        self.folder.path().join("data/docker/registry/v2")
     }
 }
 

@@ -4,10 +4,11 @@ use imagespec_core::digest::Digest;
 use imagespec_core::host::Host;
 use imagespec_core::platform::Platform;
 use imagespec_oci::Registry;
+use imagespec_oci::image::reachable;
 use imagespec_oci::registry::{Mounts, Pull};
 use tokio_util::sync::CancellationToken;
 
-use crate::images::{Images, push};
+use crate::images::{Images, push, push_asked};
 use crate::proxy::Proxy;
 use crate::server::Server;
 
@@ -101,4 +102,54 @@ async fn what_is_pulled_can_be_mounted_without_its_layers() {
         .await
         .expect("a push");
     assert_eq!(registry.exists(&app).await, Ok(Some(image.digest)));
+}
+
+#[tokio::test]
+async fn what_the_last_image_holds_is_not_asked_for() {
+    let Some(server) = Server::start(false) else {
+        return;
+    };
+    let proxy = Proxy::start(&server.name(), Vec::new()).await;
+    let registry = Registry::new(&Host::default(), &proxy.name).expect("a registry");
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = Images::new();
+    let named = |tag: &str| {
+        let name = format!("{}/app:{tag}", proxy.name);
+        name.parse().expect("a reference")
+    };
+    let mounts = Mounts::open(folder.path());
+    let none = registry.held("app", &mounts, &images.store).await;
+    assert!(none.is_empty() && proxy.seen().is_empty());
+    let one = images.image(Platform::amd64(), "one");
+    push(&registry, &images, &one, &named("1"), &mounts)
+        .await
+        .expect("a push");
+    // Another process, with the same cache.
+    let mounts = Mounts::open(folder.path());
+    let before = proxy.seen().len();
+    let held = registry.held("app", &mounts, &images.store).await;
+    assert_eq!(proxy.seen().len(), before + 1, "one HEAD");
+    let blobs = reachable(&images.store, &one).expect("blobs");
+    assert!(blobs.iter().all(|blob| held.contains(&blob.digest)));
+    let elsewhere = registry.held("other", &mounts, &images.store).await;
+    assert!(elsewhere.is_empty());
+
+    // A registry that has lost a layer of an image that it has: the layer is sent again.
+    let large = Digest::of(vec![7; 3 << 20]);
+    server.lose(&large);
+    let two = images.image(Platform::amd64(), "two");
+    let asked = held.iter().map(|digest| (*digest, true)).collect();
+    let (pushed, _) = push_asked(&asked, 4, &registry, &images, &two, &named("2"), &mounts)
+        .await
+        .expect("a push");
+    assert!(pushed.bytes > 3 << 20, "{pushed:?}");
+    let again = Registry::new(&Host::default(), &proxy.name).expect("a registry");
+    let found = again.head_blob("app", &large).await.expect("an answer");
+    assert_eq!(found, Some(3 << 20));
+    assert_eq!(mounts.last_image(&proxy.name, "app"), Some(two.digest));
+
+    // A registry that has lost the image.
+    server.forget("app", &two.digest);
+    let held = again.held("app", &mounts, &images.store).await;
+    assert!(held.is_empty());
 }
