@@ -162,7 +162,7 @@ fn an_engine_behind_ssh_builds_as_one_of_this_machine() {
     assert!(said.contains("Connection refused"), "{said}");
     place.set("DOCKER_HOST", "ssh://me:hunter2-hunter2@engine");
     let (code, said) = place.fails(&build);
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("`ssh://[USER@]HOST[:PORT]`"), "{said}");
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("and `ssh://HOST:PORT`"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
 }

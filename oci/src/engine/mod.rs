@@ -104,7 +104,7 @@ impl From<EngineError> for BuildError {
         };
         let built = Self::new(kind, error.to_string()).caused_by_source_of(&error);
         match &error {
-            EngineError::Address { .. } => built.hint("addresses: `unix:///PATH`, `tcp://HOST:PORT` and `ssh://[USER@]HOST[:PORT]`"),
+            EngineError::Address { .. } => built.hint("addresses: `unix:///PATH`, `tcp://HOST:PORT` and `ssh://HOST:PORT`"),
             EngineError::Context { .. } => {
                 built.hint("`docker context use default` leaves it; `DOCKER_HOST` goes before it")
             }
