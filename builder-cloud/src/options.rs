@@ -160,8 +160,8 @@ impl Options {
     /// How the service is spoken to.
     pub(crate) fn settings(&self) -> RegistrySettings {
         RegistrySettings {
-            insecure: false,
             ca: self.ca.clone(),
+            ..RegistrySettings::default()
         }
     }
 

@@ -143,6 +143,7 @@ impl Builder for Local {
             Capability::CondaPackages,
             Capability::PythonPackages,
             Capability::RuntimePackages,
+            Capability::RegistryConfig,
             Capability::Run,
             Capability::Secrets,
             Capability::HelperImages,

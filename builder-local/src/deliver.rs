@@ -246,6 +246,16 @@ pub(crate) async fn push_from_here(
     cx: &BuildContext<'_>,
 ) -> Result<BuiltImage, BuildError> {
     let taken = take_out(local, cx).await?;
+    push_taken(local, plan, cx, taken).await
+}
+
+/// Pushes an image of the store.
+pub(crate) async fn push_taken(
+    local: &Local,
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+    taken: Descriptor,
+) -> Result<BuiltImage, BuildError> {
     let reference = cx.destination.reference();
     let parsed = parse(&reference)?;
     let registry = Registry::new(&local.host, &parsed.registry)?;

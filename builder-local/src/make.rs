@@ -145,14 +145,33 @@ impl Local {
         };
         let (answer, _) = solved.map_err(|status| told.failure(&status))?;
         caches::keep(&self.options.cache_to, &answer).map_err(|error| uncached(&error))?;
-        match (taken, &maker) {
-            (Some(taken), _) => deliver::keep(self, plan, cx, taken?).await,
+        let taken = taken.transpose()?;
+        self.finish(plan, cx, taken, &maker, &answer).await
+    }
+
+    /// Brings what was built where it should go: an archive that was taken, or what whoever built has.
+    async fn finish(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+        taken: Option<Descriptor>,
+        maker: &Maker,
+        answer: &HashMap<String, String>,
+    ) -> Result<BuiltImage, BuildError> {
+        match (taken, maker) {
+            (Some(taken), _) if *cx.output == Output::Push => {
+                deliver::push_taken(self, plan, cx, taken).await
+            }
+            (Some(taken), _) => deliver::keep(self, plan, cx, taken).await,
             (None, Maker::Buildkit(Buildkit::Daemon(_))) => {
                 let digest = answer.get(DIGEST).and_then(|digest| digest.parse().ok());
                 deliver::pushed(self, plan, cx, digest).await
             }
             // Whom it trusts and how it logs in is a matter of its own configuration.
-            (None, Maker::Podman(_)) if *cx.output == Output::Push => {
+            (None, maker)
+                if *cx.output == Output::Push
+                    && (matches!(maker, Maker::Podman(_)) || plan.registry_config.is_some()) =>
+            {
                 deliver::push_from_here(self, plan, cx).await
             }
             (None, _) => deliver::deliver(self, plan, cx).await,
@@ -238,14 +257,18 @@ impl Local {
                 .then(|| "network.host".to_owned())
                 .into_iter()
                 .collect(),
-            exporter: self.exporter(cx),
+            exporter: self.exporter(plan, cx),
             cache_from: Vec::new(),
             cache_to: Vec::new(),
         }
     }
 
     /// What becomes of the result.
-    fn exporter(&self, cx: &BuildContext<'_>) -> (&'static str, HashMap<String, String>) {
+    fn exporter(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> (&'static str, HashMap<String, String>) {
         let names = references(cx).join(",");
         let mut attributes = HashMap::from([("name".to_owned(), names)]);
         if self.options.buildkit.is_none() {
@@ -259,7 +282,7 @@ impl Local {
             say("compression", "zstd");
             say("force-compression", "true");
         }
-        if *cx.output != Output::Push {
+        if *cx.output != Output::Push || plan.registry_config.is_some() {
             return (ARCHIVE, attributes);
         }
         say("push", "true");

@@ -94,6 +94,7 @@ impl Builder for Native {
             Capability::CondaPackages,
             Capability::PythonPackages,
             Capability::RuntimePackages,
+            Capability::RegistryConfig,
             Capability::Secrets,
             Capability::ForeignPlatform,
             Capability::MultiPlatform,

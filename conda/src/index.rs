@@ -32,7 +32,7 @@ const RECORD: usize = 1 << 20;
 /// How deep values of shards are nested at most.
 const DEPTH: usize = 32;
 /// Version of the way lists are taken apart.
-const RECIPE: u64 = 1;
+const RECIPE: u64 = 2;
 
 /// The packages of a channel for one platform.
 #[derive(Debug)]
@@ -53,8 +53,9 @@ enum Lists {
     Whole { file: PathBuf, places: Places },
 }
 
-/// Where the records of a package are: file name, offset and length of each.
-type Places = HashMap<String, Vec<(String, u64, u32)>>;
+/// Where the records of a package are: offset and length of each, which is a file name, a line break, and JSON. Lists
+/// have a million of them, so that nothing else of them is in memory.
+type Places = HashMap<String, Vec<(u64, u32)>>;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Kept {
@@ -326,17 +327,22 @@ fn unpacked(bytes: &[u8], limit: u64) -> std::io::Result<Vec<u8>> {
 
 fn read_records(
     file: &Path,
-    places: &[(String, u64, u32)],
+    places: &[(u64, u32)],
 ) -> Result<Vec<(DistArchiveIdentifier, PackageRecord)>, CondaError> {
     let mut file = fs_err::File::open(file)?;
     let mut found = Vec::with_capacity(places.len());
-    for (name, at, length) in places {
+    for (at, length) in places {
         let mut text = vec![0; *length as usize];
         file.seek(SeekFrom::Start(*at))?;
         file.read_exact(&mut text)?;
         // A record that nobody understands is of a package that nobody can install: others remain.
-        let record = serde_json::from_slice(&text).ok();
-        let name = DistArchiveIdentifier::try_from_filename(name);
+        let break_at = text.iter().position(|byte| *byte == b'\n');
+        let Some((name, record)) = break_at.map(|at| text.split_at(at)) else {
+            continue;
+        };
+        let record = serde_json::from_slice(record).ok();
+        let name = std::str::from_utf8(name).ok();
+        let name = name.and_then(DistArchiveIdentifier::try_from_filename);
         found.extend(name.zip(record));
     }
     Ok(found)
@@ -394,19 +400,20 @@ struct Sink {
 }
 
 impl Sink {
-    fn add(&mut self, file: String, record: &str) -> std::io::Result<()> {
+    fn add(&mut self, file: &str, record: &str) -> std::io::Result<()> {
         // `name-version-build.ending`, and dashes in the name.
         let Some(name) = file.rsplitn(3, '-').nth(2) else {
             return Ok(());
         };
-        if record.len() > RECORD {
+        if record.len() > RECORD || !is_file_name(file) {
             return Ok(());
         }
-        self.out.write_all(record.as_bytes())?;
-        let length = u32::try_from(record.len()).map_err(std::io::Error::other)?;
+        write!(self.out, "{file}\n{record}")?;
+        let length = file.len() + 1 + record.len();
+        let length = u32::try_from(length).map_err(std::io::Error::other)?;
         let name = name.to_ascii_lowercase();
         let places = self.kept.places.entry(name).or_default();
-        places.push((file, self.at, length));
+        places.push((self.at, length));
         self.at += u64::from(length);
         Ok(())
     }
@@ -469,7 +476,7 @@ impl<'de> Visitor<'de> for Records<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((file, record)) = map.next_entry::<String, Box<RawValue>>()? {
-            let added = self.0.add(file, record.get());
+            let added = self.0.add(&file, record.get());
             added.map_err(serde::de::Error::custom)?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The client: TLS over the system's trust store, proxies, retries.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use url::Url;
 use crate::body::bounded;
 use crate::error::{HttpError, redacted};
 use crate::retry::{Retry, worth_retrying};
-use crate::trust::Trust;
+use crate::trust::{Identity, Trust};
 
 /// An HTTP client. Cloning it shares its connections.
 #[derive(Debug, Clone)]
@@ -31,11 +32,18 @@ impl Client {
 
     /// A client for one registry, which may be signed by an authority of its own.
     pub fn with_settings(settings: &RegistrySettings) -> Result<Self, HttpError> {
-        let pem = match &settings.ca {
-            Some(ca) => Some(fs_err::read(ca).map_err(HttpError::setup)?),
-            None => None,
+        let read = |file: &PathBuf| fs_err::read(file).map_err(HttpError::setup);
+        let pem = settings.ca.as_ref().map(read).transpose()?;
+        let identity = match (&settings.cert, &settings.key) {
+            (Some(cert), Some(key)) => Some(Identity::new(&read(cert)?, &read(key)?)?),
+            (None, None) => None,
+            _ => {
+                return Err(HttpError::setup(io::Error::other(
+                    "`cert` and `key` belong together",
+                )));
+            }
         };
-        let trust = Trust::new(pem.as_deref())?;
+        let trust = Trust::new(pem.as_deref(), identity)?;
         let inner = builder(&trust)?
             .read_timeout(Duration::from_mins(1))
             .build()
@@ -50,7 +58,7 @@ impl Client {
 
     /// A client for a service of this machine, over its socket where it has one: no proxy stands before it.
     pub fn local(socket: Option<&Path>) -> Result<Self, HttpError> {
-        let trust = Trust::new(None)?;
+        let trust = Trust::new(None, None)?;
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(trust.config()?)
             .connect_timeout(Duration::from_secs(10))

@@ -1,12 +1,12 @@
-//! Whom TLS trusts: the system's authorities and those that are named, read when the first server has to be
-//! verified. A registry of this machine over plain HTTP costs no look at some hundred certificates.
+//! Whom TLS trusts, and as whom it presents itself. Trusted are the system's authorities and those that are named, read when the first
+//! server has to be verified. A registry of this machine over plain HTTP costs no look at some hundred certificates.
 
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
@@ -14,7 +14,31 @@ use crate::error::HttpError;
 
 /// The authorities that a client trusts. Clones share what they have read.
 #[derive(Debug, Clone)]
-pub(crate) struct Trust(Arc<Authorities>);
+pub(crate) struct Trust {
+    authorities: Arc<Authorities>,
+    identity: Option<Identity>,
+}
+
+/// As whom a client presents itself where a server asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    certificates: Vec<CertificateDer<'static>>,
+    key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl Identity {
+    /// That of a certificate, with those that stand above it, and its key.
+    pub(crate) fn new(certificates: &[u8], key: &[u8]) -> Result<Self, HttpError> {
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(certificates)
+            .collect::<Result<_, _>>()
+            .map_err(HttpError::setup)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(HttpError::setup)?;
+        Ok(Self {
+            certificates,
+            key: Arc::new(key),
+        })
+    }
+}
 
 #[derive(Debug)]
 struct Authorities {
@@ -25,7 +49,7 @@ struct Authorities {
 
 impl Trust {
     /// Trusts the system's authorities and those of `pem`, if any, which must be sound.
-    pub(crate) fn new(pem: Option<&[u8]>) -> Result<Self, HttpError> {
+    pub(crate) fn new(pem: Option<&[u8]>, identity: Option<Identity>) -> Result<Self, HttpError> {
         let named: Vec<_> = CertificateDer::pem_slice_iter(pem.unwrap_or_default())
             .collect::<Result<_, _>>()
             .map_err(HttpError::setup)?;
@@ -33,22 +57,30 @@ impl Trust {
         for authority in &named {
             sound.add(authority.clone()).map_err(HttpError::setup)?;
         }
-        Ok(Self(Arc::new(Authorities {
-            named,
-            provider: Arc::new(ring::default_provider()),
-            all: OnceLock::new(),
-        })))
+        Ok(Self {
+            authorities: Arc::new(Authorities {
+                named,
+                provider: Arc::new(ring::default_provider()),
+                all: OnceLock::new(),
+            }),
+            identity,
+        })
     }
 
     /// The settings of TLS that a client is made with.
     pub(crate) fn config(&self) -> Result<ClientConfig, HttpError> {
-        let builder = ClientConfig::builder_with_provider(self.0.provider.clone());
-        let mut config = builder
+        let builder = ClientConfig::builder_with_provider(self.authorities.provider.clone());
+        let builder = builder
             .with_safe_default_protocol_versions()
             .map_err(HttpError::setup)?
             .dangerous()
-            .with_custom_certificate_verifier(self.0.clone())
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(self.authorities.clone());
+        let mut config = match &self.identity {
+            Some(Identity { certificates, key }) => builder
+                .with_client_auth_cert(certificates.clone(), key.clone_key())
+                .map_err(HttpError::setup)?,
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }

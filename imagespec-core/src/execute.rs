@@ -188,7 +188,7 @@ async fn choose(jobs: &[Job], sink: &dyn EventSink) -> Vec<Result<Candidate, Bui
                 }
             }
         };
-        chosen.push(choice.map_err(|error| in_image(job, error)));
+        chosen.push(choice.map_err(|error| in_image(&job.target, error)));
     }
     chosen
 }
@@ -205,8 +205,8 @@ fn missing(candidate: &Candidate, reason: &str, hint: &str) -> BuildError {
     }
 }
 
-fn in_image(job: &Job, error: BuildError) -> BuildError {
-    let target = &job.target;
+/// An error, with the image that it keeps from being built and the field that is why.
+pub fn in_image(target: &str, error: BuildError) -> BuildError {
     let message = match error.unnamed_field() {
         Some(field) => format!("cannot build `{target}`, because of `{field}`"),
         None => format!("cannot build `{target}`"),
@@ -310,7 +310,7 @@ impl Run<'_> {
             Some(Below::Job(base)) => match self
                 .result(*base)
                 .await
-                .map_err(|error| in_image(job, error))?
+                .map_err(|error| in_image(&job.target, error))?
             {
                 Outcome::Done(image) => Some(image),
                 Outcome::WouldBuild { .. } => return Ok(self.would_build(index)),
@@ -331,7 +331,7 @@ impl Run<'_> {
         tokio::select! {
             result = self.one(index, base.as_ref()) => result.map_err(|error| match error.kind {
                 ErrorKind::Interrupted => error,
-                _ => in_image(job, error),
+                _ => in_image(&job.target, error),
             }),
             () = graceful => Err(BuildError::interrupted()),
         }
@@ -512,7 +512,7 @@ pub fn refusals(job: &Job) -> Vec<BuildError> {
     let refused = |candidate: &Candidate| {
         capable(job, candidate)
             .err()
-            .map(|error| in_image(job, error))
+            .map(|error| in_image(&job.target, error))
     };
     match (refused(&job.builder), job.fallback.as_ref().map(refused)) {
         (None, _) | (_, Some(None)) => Vec::new(),

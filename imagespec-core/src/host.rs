@@ -38,6 +38,21 @@ pub struct RegistrySettings {
     /// A PEM file with the authorities that sign this registry's certificate.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// A PEM file with the certificate by which this registry knows us.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// A PEM file with the key of `cert`.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+}
+
+impl RegistrySettings {
+    /// The files that they name, whose paths are relative to the file in which they stand.
+    pub fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [&mut self.ca, &mut self.cert, &mut self.key]
+            .into_iter()
+            .flatten()
+    }
 }
 
 impl Host {

@@ -27,6 +27,7 @@ pub mod place;
 pub mod plan;
 pub mod platform;
 pub mod protocol;
+pub mod registries;
 pub mod registry;
 pub mod resolve;
 pub mod serve;

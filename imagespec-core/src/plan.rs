@@ -256,9 +256,14 @@ impl BuildPlan {
     }
 
     /// Whether builders that write Dockerfiles start from an image that another builder makes for them, of
-    /// [`Self::base_only`]: our own base, or one with a Conda environment.
+    /// [`Self::base_only`]: our own base, one with a Conda environment, or one of a registry whose settings whoever
+    /// builds does not know.
     pub fn has_made_base(&self) -> bool {
-        matches!(self.base, Base::Debian { .. }) || self.has_conda()
+        match self.base {
+            Base::Debian { .. } => true,
+            Base::Reference { .. } => self.has_conda() || self.registry_config.is_some(),
+            Base::Image { .. } => self.has_conda(),
+        }
     }
 
     /// The plan of what this one starts from and nothing else: the base, its interpreter, the Conda environment where

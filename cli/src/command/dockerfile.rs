@@ -28,10 +28,14 @@ use crate::report::print;
 /// Prints the Dockerfiles of targets, or writes that of one target with its context.
 pub(super) async fn plan(
     cx: &Context,
-    targets: &[ResolvedTarget],
+    mut targets: Vec<ResolvedTarget>,
     dialect: Option<Dialect>,
     to: Option<&Path>,
 ) -> Result<(), BuildError> {
+    for target in &mut targets {
+        // Whoever builds it has settings of its own.
+        target.resolved.plan.registry_config = None;
+    }
     let archive = ArchiveOptions::default();
     let site = Site {
         host: &cx.host,
@@ -42,7 +46,7 @@ pub(super) async fn plan(
         },
         uv: None,
     };
-    match (to, targets) {
+    match (to, &targets[..]) {
         (None, targets) => {
             for target in targets {
                 show(site, target, targets.len() > 1)?;

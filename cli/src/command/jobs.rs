@@ -1,11 +1,15 @@
 //! What targets mean into jobs: base images before what starts from them.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imagespec_core::builder::BuilderConfig;
 use imagespec_core::context::{BuildSettings, Output};
 use imagespec_core::error::BuildError;
-use imagespec_core::execute::{Below, Candidate, Job, OnUnknown, Options};
+use imagespec_core::execute::{Below, Candidate, Job, OnUnknown, Options, in_image};
+use imagespec_core::host::{Host, RegistrySettings};
+use imagespec_core::registries;
 use imagespec_core::registry::Registry;
 use imagespec_core::resolve::Resolved;
 use serde_json::{Map, Value};
@@ -90,14 +94,33 @@ pub(super) fn settings(cx: &Context, how: &HowArgs) -> BuildSettings {
     }
 }
 
+/// Settings of single registries.
+type Registries = BTreeMap<String, RegistrySettings>;
+
+/// What a builder is made with.
+struct Made {
+    options: Map<String, Value>,
+    registries: Registries,
+}
+
+/// This machine, with what an image says of registries. That counts before what files say for all images.
+fn host_with(cx: &Context, registries: Registries) -> Cow<'_, Host> {
+    if registries.is_empty() {
+        return Cow::Borrowed(&cx.host);
+    }
+    let mut host = cx.host.clone();
+    host.registries.extend(registries);
+    Cow::Owned(host)
+}
+
 struct Planner<'a> {
     cx: &'a Context,
     registry: Registry,
     may_fall_back: bool,
     push: bool,
     settings: BuildSettings,
-    /// Builders by their options, so that each is made, and probed, once.
-    candidates: Vec<(Map<String, Value>, Candidate)>,
+    /// Builders by what they are made with, so that each is made, and probed, once.
+    candidates: Vec<(Made, Candidate)>,
     jobs: Vec<Job>,
 }
 
@@ -117,16 +140,22 @@ impl Planner<'_> {
             plan,
             files,
             secrets,
+            registry_config,
             logins,
             builder_options,
             flytekit: _,
         } = target.resolved;
+        let registries = registry_config.as_deref().map(registries::read);
+        let registries = registries
+            .transpose()
+            .map_err(|error| in_image(&target.name, error))?;
+        let registries = registries.unwrap_or_default();
         let entry = builders::find(&self.registry, &self.cx.host, &name)?;
         let fallback = entry.fallback.filter(|_| self.may_fall_back && !by_flag);
         let linked = |name: &&str| self.registry.get(name).is_ok();
         let base_maker = entry.base_maker.filter(linked);
         let other = |planner: &mut Self, name: Option<&str>| {
-            name.map(|name| planner.other(name, &builder_options))
+            name.map(|name| planner.other(name, &builder_options, &registries))
                 .transpose()
         };
         let job = Job {
@@ -141,7 +170,7 @@ impl Planner<'_> {
             settings: self.settings.clone(),
             fallback: other(self, fallback)?,
             base_maker: other(self, base_maker)?,
-            builder: self.candidate(&name, builder_options)?,
+            builder: self.candidate(&name, builder_options, registries.clone())?,
             base: base.map(Below::Job),
         };
         self.jobs.push(job);
@@ -149,39 +178,49 @@ impl Planner<'_> {
     }
 
     /// Whoever takes over or helps. Options are one builder's: this one gets those it knows.
-    fn other(&mut self, name: &str, options: &Map<String, Value>) -> Result<Candidate, BuildError> {
+    fn other(
+        &mut self,
+        name: &str,
+        options: &Map<String, Value>,
+        registries: &Registries,
+    ) -> Result<Candidate, BuildError> {
         let known = self.registry.get(name)?.options;
         let options = options
             .iter()
             .filter(|(key, _)| known.iter().any(|(known, _)| known == key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        self.candidate(name, options)
+        self.candidate(name, options, registries.clone())
     }
 
     fn candidate(
         &mut self,
         name: &str,
         options: Map<String, Value>,
+        registries: Registries,
     ) -> Result<Candidate, BuildError> {
         let entry = builders::find(&self.registry, &self.cx.host, name)?;
-        let made = self
-            .candidates
-            .iter()
-            .find(|(made, candidate)| candidate.name == entry.name && *made == options);
+        let made = self.candidates.iter().find(|(made, candidate)| {
+            candidate.name == entry.name && made.options == options && made.registries == registries
+        });
         if let Some((_, candidate)) = made {
             return Ok(candidate.clone());
         }
+        let host = host_with(self.cx, registries.clone());
         let builder: Arc<_> = (entry.create)(BuilderConfig {
             name: entry.name,
-            host: &self.cx.host,
+            host: &host,
             options: &options,
         })?;
         let candidate = Candidate {
             name: entry.name,
             builder,
         };
-        self.candidates.push((options, candidate.clone()));
+        let made = Made {
+            options,
+            registries,
+        };
+        self.candidates.push((made, candidate.clone()));
         Ok(candidate)
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn plan(
         return Ok(0);
     }
     if is_dockerfile {
-        dockerfile::plan(cx, &targets, dialect, write).await?;
+        dockerfile::plan(cx, targets, dialect, write).await?;
         return Ok(0);
     }
     let registry = Registry::linked()?;

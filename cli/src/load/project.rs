@@ -44,7 +44,7 @@ impl File {
         let mut file: Self = from_toml(&read(path)?, path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         for settings in file.registries.values_mut() {
-            settings.ca = settings.ca.take().map(|ca| folder.join(ca));
+            settings.files().for_each(|file| *file = folder.join(&file));
         }
         Ok(file)
     }

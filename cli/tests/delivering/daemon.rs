@@ -81,7 +81,7 @@ impl Daemon {
 }
 
 /// Writes an authority, and what it says of a server and a client of this machine.
-fn certify(folder: &Path) {
+pub(crate) fn certify(folder: &Path) {
     let authority = rcgen::KeyPair::generate().expect("a key");
     let mut parameters = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

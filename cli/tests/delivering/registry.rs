@@ -4,6 +4,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::daemon::{Daemon, certify};
+use crate::docker::HOST;
+use crate::engine::{Engine, Release, with_every_engine};
 use crate::place::{Place, Running, has};
 
 /// A registry of Docker's with its own folder, and what else it is told by variables.
@@ -214,4 +217,84 @@ fn a_registry_may_be_signed_by_an_authority_beside_the_declaration() {
     let (code, told) = other.fails(&["build", "--no-bytecode"]);
     assert_eq!(code, Some(4), "{told}");
     assert!(told.contains("certificate"), "{told}");
+}
+
+with_every_engine!(a_registry_is_reached_as_the_declaration_says);
+
+/// It is signed by an authority that no engine trusts, and wants to know who asks.
+fn a_registry_is_reached_as_the_declaration_says(engine: &Engine) {
+    if !has("docker-registry") {
+        return;
+    }
+    let keys = tempfile::tempdir().expect("a folder");
+    let key = |name: &str| keys.path().join(name);
+    certify(keys.path());
+    let clients = format!("[{}]", key("ca.pem").display());
+    let served = Served::new(&[
+        ("REGISTRY_HTTP_TLS_CERTIFICATE", &key("server.pem")),
+        ("REGISTRY_HTTP_TLS_KEY", &key("server-key.pem")),
+        ("REGISTRY_HTTP_TLS_CLIENTCAS", Path::new(&clients)),
+    ]);
+    let registry = &served.address;
+    let mut place = Place::new(&format!(
+        "[images.base]\nregistry = \"{registry}\"\nregistry_config = \"registries.json\"\n\
+         packages = [\"six\"]\nbuilder = \"native\"\n\
+         [images.app]\nregistry = \"{registry}\"\nregistry_config = \"registries.json\"\n\
+         base_image = \"{registry}/base:1\"\npackages = [\"tabulate\"]\n"
+    ));
+    place.set("DOCKER_HOST", &engine.address());
+    let settings = |text: &str| {
+        let text = text.replace("KEYS", &keys.path().display().to_string());
+        place.write("registries.json", &text);
+    };
+    let known = format!(
+        r#"{{"registry": [{{"name": "{registry}", "ca": "KEYS/ca.pem", "cert": "KEYS/cert.pem", "key": "KEYS/key.pem"}}]}}"#
+    );
+    settings(&known);
+    let base = place.builds(&["base", "--tag", "1"]);
+    assert_eq!(base["builder"], "native");
+    let built = place.builds(&[&["app", "--builder", "default"], &HOST[..]].concat());
+    assert_eq!(built["builder"], "default");
+    assert!(built["digest"].is_string(), "{built}");
+    let again = place.builds(&[&["app", "--builder", "default"], &HOST[..]].concat());
+    assert_eq!(
+        (&again["built"], &again["digest"]),
+        (&false.into(), &built["digest"])
+    );
+    // The same by the builder that reaches it itself.
+    let native = place.builds(&[
+        "app",
+        "--builder",
+        "native",
+        "--force",
+        "--output",
+        "docker",
+    ]);
+    let name = native["reference"].as_str().expect("a name");
+    assert_eq!(engine.python(name, "import six, tabulate; print(1)"), "1\n");
+
+    if engine.release == Release::Oldest
+        && let Some(daemon) = Daemon::start(None)
+    {
+        let daemon = daemon.option();
+        let asked = [
+            "app",
+            "--builder",
+            "default",
+            "--force",
+            "--option",
+            &daemon,
+        ];
+        let there = place.builds(&[&asked[..], &HOST[..]].concat());
+        assert!(there["pushed_bytes"].as_u64() > Some(0), "{there}");
+    }
+
+    settings(&known.replace(r#", "cert": "KEYS/cert.pem", "key": "KEYS/key.pem""#, ""));
+    let (code, said) = place.fails(&["build", "app", "--builder", "native"]);
+    assert_eq!(code, Some(4), "{said}");
+    settings(&known.replace(r#""name""#, r#""insecure": true, "name""#));
+    let (code, said) = place.fails(&["build", "app"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("`registry_config`"), "{said}");
+    assert!(said.contains("certificates are always verified"), "{said}");
 }

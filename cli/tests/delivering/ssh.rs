@@ -146,8 +146,8 @@ fn an_engine_behind_ssh_builds_as_one_of_this_machine() {
 
     // No engine there, no docker there, nobody there.
     place.set("DOCKER_HOST", "ssh://engine/nowhere/docker.sock");
-    let build = ["build", "app", "--builder", "default"];
-    let (code, said) = place.fails(&build);
+    let asked = ["build", "app", "--builder", "default"];
+    let (code, said) = place.fails(&asked);
     assert_eq!(code, Some(3), "{said}");
     for part in [
         "no container engine answers: `ssh://engine/nowhere/docker.sock`",
@@ -157,11 +157,11 @@ fn an_engine_behind_ssh_builds_as_one_of_this_machine() {
     }
     server.process.0.kill().expect("the server runs");
     server.process.0.wait().expect("an end");
-    let (code, said) = place.fails(&build);
+    let (code, said) = place.fails(&asked);
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("Connection refused"), "{said}");
     place.set("DOCKER_HOST", "ssh://me:hunter2-hunter2@engine");
-    let (code, said) = place.fails(&build);
+    let (code, said) = place.fails(&asked);
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("and `ssh://HOST:PORT`"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");

@@ -82,6 +82,8 @@ pub struct Resolved {
     pub files: Arc<ResolvedFiles>,
     /// Secrets for the installation of packages.
     pub secrets: Vec<SecretMount>,
+    /// The file with settings of registries that the spec names.
+    pub registry_config: Option<PathBuf>,
     /// Logins that stood in URLs of package indexes. The plan and the files have none.
     pub logins: IndexLogins,
     /// Options of the builder: the deployment's, overlaid with the spec's.
@@ -180,6 +182,10 @@ pub fn resolve_with(
         plan,
         files: Arc::new(files),
         secrets: secrets(spec, cx)?,
+        registry_config: spec
+            .registry_config
+            .as_ref()
+            .map(|file| cx.folder.join(file)),
         logins,
         builder_options,
         flytekit,

@@ -266,11 +266,11 @@ mod tests {
         let secure = RegistrySettings::default();
         let insecure = RegistrySettings {
             insecure: true,
-            ca: None,
+            ..RegistrySettings::default()
         };
         let signed = RegistrySettings {
-            insecure: false,
             ca: Some("ca.pem".into()),
+            ..RegistrySettings::default()
         };
         for (name, settings, expected) in [
             ("docker.io", &secure, "https://registry-1.docker.io/"),

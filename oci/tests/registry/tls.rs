@@ -37,8 +37,8 @@ fn host(registry: &str, settings: RegistrySettings) -> Host {
 
 fn signed_by(ca: PathBuf) -> RegistrySettings {
     RegistrySettings {
-        insecure: false,
         ca: Some(ca),
+        ..RegistrySettings::default()
     }
 }
 
