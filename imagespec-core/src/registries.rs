@@ -103,9 +103,9 @@ mod tests {
         assert_eq!(registries["r.example"], signed);
         assert!(read("{}").expect("nothing").is_empty());
         for (text, said) in [
-            ("[]", "not settings of registries"),
+            ("7", "not settings of registries"),
             (
-                r#"{"registry": [{"nam": "x"}]}"#,
+                r#"{"registry": [{"host": "x"}]}"#,
                 "not settings of registries",
             ),
             (

@@ -165,21 +165,21 @@ mod tests {
     fn a_blob_is_kept_when_all_of_it_is_there_and_right() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = BlobStore::open(folder.path());
-        let digest = Digest::of(b"hello");
+        let digest = Digest::of(b"one two");
         let mut blob = None;
         let mut say = |request| answer(&store, &mut blob, &request);
         assert_eq!(say(says(0, 0, b"", &digest)).expect("nothing").offset, 0);
         assert_eq!(
-            say(says(WRITE, 0, b"hel", &digest)).expect("some").offset,
+            say(says(WRITE, 0, b"one", &digest)).expect("some").offset,
             3
         );
         let gap = say(says(WRITE, 4, b"o", &digest)).expect_err("a gap");
         assert_eq!(gap.code(), tonic::Code::OutOfRange);
-        say(says(WRITE, 3, b"lo", &digest)).expect("the rest");
-        let mut end = says(COMMIT, 5, b"", &digest);
-        end.total = 5;
+        say(says(WRITE, 3, b" two", &digest)).expect("the rest");
+        let mut end = says(COMMIT, 7, b"", &digest);
+        end.total = 7;
         assert_eq!(say(end).expect("a blob").digest, digest.to_string());
-        assert_eq!(store.read(&digest, 10).expect("a blob"), b"hello");
+        assert_eq!(store.read(&digest, 10).expect("a blob"), b"one two");
         let again = say(says(0, 0, b"", &digest)).expect_err("it is there");
         assert_eq!(again.code(), tonic::Code::AlreadyExists);
 
