@@ -6,15 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
+use imagespec_core::digest::Digest;
 use imagespec_oci::image::{Descriptor, INDEX, Index};
+use imagespec_oci::layout::{LAYOUT, NAME};
 use imagespec_oci::store::{BlobStore, write_atomically};
 
 /// Where an answer says which manifest a cache in a folder has.
 const MANIFEST: &str = "cache.manifest";
-/// What a layout says of itself.
-const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
-/// What gives a manifest of a layout its name.
-const NAME: &str = "org.opencontainers.image.ref.name";
 /// The name of a cache in a folder when nobody says.
 const TAG: &str = "latest";
 /// The largest index of a layout, in bytes.
@@ -171,7 +169,7 @@ impl Folder {
     }
 
     /// The manifest of its name.
-    fn manifest(&self) -> io::Result<Option<imagespec_core::digest::Digest>> {
+    fn manifest(&self) -> io::Result<Option<Digest>> {
         if let Some(digest) = self.attributes.get("digest") {
             let digest = digest.parse().map_err(io::Error::other)?;
             return Ok(Some(digest));
@@ -216,8 +214,6 @@ fn damaged(path: &Path, error: &serde_json::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use imagespec_core::digest::Digest;
-
     use super::*;
 
     #[test]

@@ -11,7 +11,7 @@ use crate::store::{BlobStore, write_atomically};
 /// The content of `oci-layout`.
 pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The annotation of an image with the name that people give it.
-const NAME: &str = "org.opencontainers.image.ref.name";
+pub const NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation of an image with its name in full: `docker.io/library/app:1`.
 const FULL_NAME: &str = "io.containerd.image.name";
 

@@ -295,7 +295,9 @@ fn hint(error: &RegistryError) -> Option<String> {
         }
         RegistryError::NotFound(_) => "check the name and the tag".to_owned(),
         RegistryError::Setup { registry, .. } => {
-            format!("check the file that `ca` names in `[registries.\"{registry}\"]`")
+            format!(
+                "check the files that `ca`, `cert` and `key` name in `[registries.\"{registry}\"]`"
+            )
         }
         _ => return None,
     })

@@ -92,6 +92,18 @@ async fn an_authority_that_cannot_be_read_is_named() {
         assert_eq!(error.kind, ErrorKind::Input);
         assert!(error.hints[0].contains("`ca`"), "{error:?}");
     }
+    let halved = RegistrySettings {
+        cert: Some("me.pem".into()),
+        ..RegistrySettings::default()
+    };
+    let error = Registry::new(&host("r.example", halved), "r.example").expect_err("no key");
+    let error = BuildError::from(error);
+    assert_eq!(error.kind, ErrorKind::Input);
+    let causes = format!("{error:?}");
+    assert!(
+        causes.contains("`cert` and `key` belong together"),
+        "{causes}"
+    );
 }
 
 #[tokio::test]
