@@ -149,7 +149,7 @@ impl Builder for Kaniko {
         Box::pin(self.make(plan, cx)).await
     }
 
-    fn base_output(&self, _: &Output) -> Option<Output> {
+    fn base_output(&self, _: &BuildPlan) -> Option<Output> {
         Some(Output::Push)
     }
 

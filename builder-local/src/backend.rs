@@ -147,6 +147,8 @@ impl Builder for Local {
             Capability::Run,
             Capability::Secrets,
             Capability::HelperImages,
+            Capability::ForeignPlatform,
+            Capability::MultiPlatform,
             Capability::OutputPush,
             Capability::OutputStore,
             Capability::OutputDocker,
@@ -228,8 +230,12 @@ impl Builder for Local {
         }
     }
 
-    fn base_output(&self, _: &Output) -> Option<Output> {
-        Some(self.local_output())
+    fn base_output(&self, plan: &BuildPlan) -> Option<Output> {
+        // An engine is given those of several platforms one by one.
+        Some(match plan.platforms.len() {
+            0 | 1 => self.local_output(),
+            _ => Output::Store,
+        })
     }
 
     fn local_output(&self) -> Output {

@@ -230,7 +230,10 @@ pub(crate) async fn take(
 }
 
 /// Takes the image that an engine has built into the store.
-async fn take_out(local: &Local, cx: &BuildContext<'_>) -> Result<Descriptor, BuildError> {
+pub(crate) async fn take_out(
+    local: &Local,
+    cx: &BuildContext<'_>,
+) -> Result<Descriptor, BuildError> {
     let title = "take the image out of the engine";
     let step = cx.progress.step("take", title);
     let saved = local.engine()?.save(&cx.destination.reference())?;

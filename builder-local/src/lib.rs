@@ -7,6 +7,7 @@ mod deliver;
 mod make;
 mod options;
 mod podman;
+mod several;
 mod told;
 
 pub use backend::{ENTRY, Local};

@@ -40,13 +40,13 @@ fn uncached(error: &std::io::Error) -> BuildError {
 }
 
 /// Who builds.
-enum Maker {
+pub(crate) enum Maker {
     Buildkit(Buildkit),
     Podman(Endpoint),
 }
 
 /// What an image starts from.
-enum From {
+pub(crate) enum From {
     /// An image that whoever builds knows.
     Known(String),
     /// An image of the store.
@@ -70,7 +70,23 @@ impl Local {
         // Nobody removes what is lent or taken meanwhile.
         let _lock = self.delivery().lock().await?;
         let maker = self.maker().await?;
+        self.can_run(&maker, plan).await?;
+        if plan.platforms.len() > 1 {
+            return self.make_several(&maker, plan, cx).await;
+        }
         let from = self.base(plan, cx)?;
+        let (taken, answer) = self.make_one(&maker, from, plan, cx).await?;
+        self.finish(plan, cx, taken, &maker, &answer).await
+    }
+
+    /// Has an image of one platform built. Returns it where it was sent here, and what whoever built it says of it.
+    pub(crate) async fn make_one(
+        &self,
+        maker: &Maker,
+        from: From,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<(Option<Descriptor>, HashMap<String, String>), BuildError> {
         let start = match &from {
             From::Known(reference) => reference,
             From::Lent(_) => OWN_BASE,
@@ -120,7 +136,7 @@ impl Local {
         let solved = async {
             let told = |status| told.take(status);
             let solved = async {
-                match &maker {
+                match maker {
                     Maker::Buildkit(buildkit) => solve(buildkit, offer, order, told).await,
                     Maker::Podman(endpoint) => {
                         let built = podman::build(endpoint, offer, &order, start, told).await;
@@ -145,8 +161,7 @@ impl Local {
         };
         let (answer, _) = solved.map_err(|status| told.failure(&status))?;
         caches::keep(&self.options.cache_to, &answer).map_err(|error| uncached(&error))?;
-        let taken = taken.transpose()?;
-        self.finish(plan, cx, taken, &maker, &answer).await
+        Ok((taken.transpose()?, answer))
     }
 
     /// Brings what was built where it should go: an archive that was taken, or what whoever built has.
@@ -203,7 +218,7 @@ impl Local {
     }
 
     /// What the image starts from.
-    fn base(&self, plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<From, BuildError> {
+    pub(crate) fn base(&self, plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<From, BuildError> {
         if let Base::Reference { reference } = &plan.base
             && !plan.has_made_base()
         {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use imagespec_core::context::ContextFiles;
 use imagespec_core::contract::MTIME;
+use imagespec_core::digest::{Digest, Framed};
 use imagespec_core::plan::ContextEntry;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +41,8 @@ pub struct File {
     pub size: u64,
     /// Whether everybody may run it.
     pub executable: bool,
+    /// What tells its content from others of the same size.
+    pub mark: Digest,
     content: Content,
 }
 
@@ -80,10 +84,13 @@ impl Tree {
         for (path, entry) in entries {
             let node = match entry {
                 ContextEntry::File {
-                    size, executable, ..
+                    digest,
+                    size,
+                    executable,
                 } => Node::File(File {
                     size: *size,
                     executable: *executable,
+                    mark: *digest,
                     content: Content::Planned(path.clone()),
                 }),
                 ContextEntry::Symlink { target } => Node::Symlink(target.clone()),
@@ -99,6 +106,7 @@ impl Tree {
         let file = File {
             size: content.len() as u64,
             executable,
+            mark: Digest::of(content),
             content: Content::Bytes(content.into()),
         };
         self.insert(path, Node::File(file));
@@ -110,9 +118,16 @@ impl Tree {
     }
 
     fn add_path(&mut self, path: &str, file: PathBuf, executable: bool) -> io::Result<()> {
+        let metadata = fs_err::metadata(&file)?;
+        // Files of this machine's own cache: what they hold, their name and their age say.
+        let mut mark = Framed::new("imagespec file");
+        mark.text(&file.to_string_lossy());
+        let modified = metadata.modified()?.duration_since(UNIX_EPOCH);
+        mark.number(modified.map_or(0, |since| since.as_secs()));
         let file = File {
-            size: fs_err::metadata(&file)?.len(),
+            size: metadata.len(),
             executable,
+            mark: mark.finish(),
             content: Content::Path(file),
         };
         self.insert(path, Node::File(file));

@@ -53,10 +53,10 @@ pub trait Builder: fmt::Debug + Send + Sync {
         .hint("leave out `--tag`, or build the image again with `--force`"))
     }
 
-    /// Where this builder wants our own base before it builds a plan that starts from it and goes to `output`, where
-    /// it cannot make that base: another builder makes it, and [`BuildContext::base`] is then what came of it.
-    fn base_output(&self, output: &Output) -> Option<Output> {
-        let _ = output;
+    /// Where this builder wants our own base before it builds a plan that starts from it, where it cannot make that
+    /// base: another builder makes it, and [`BuildContext::base`] is then what came of it.
+    fn base_output(&self, plan: &BuildPlan) -> Option<Output> {
+        let _ = plan;
         None
     }
 

@@ -385,7 +385,7 @@ impl Run<'_> {
             builder: candidate.name.to_owned(),
             reference,
         });
-        let own = match candidate.builder.base_output(&output) {
+        let own = match candidate.builder.base_output(&job.plan) {
             Some(place) if job.plan.has_made_base() => Some(self.own_base(job, &cx, place).await?),
             _ => None,
         };

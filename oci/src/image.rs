@@ -124,11 +124,7 @@ pub fn layer_media_type(media_type: &str) -> io::Result<&str> {
 impl Image {
     /// Writes configuration and manifest. Equal images give equal blobs.
     pub fn write(&self, store: &BlobStore) -> io::Result<Descriptor> {
-        let platform = PlatformObject {
-            architecture: self.platform.architecture.clone(),
-            os: self.platform.os.clone(),
-            variant: self.platform.variant.clone(),
-        };
+        let platform = PlatformObject::from(&self.platform);
         let history = self.layers.iter().map(|layer| History {
             created: Some(CREATED.to_owned()),
             created_by: Some(layer.created_by.clone()),

@@ -110,6 +110,16 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+impl From<&Platform> for PlatformObject {
+    fn from(platform: &Platform) -> Self {
+        Self {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+        }
+    }
+}
+
 impl PlatformObject {
     /// The platform, if it is one that images are built for.
     pub fn platform(&self) -> Option<Platform> {

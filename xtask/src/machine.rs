@@ -1,5 +1,7 @@
 //! What the tests need of the machine, beside Rust.
 
+use std::path::Path;
+
 use crate::command::{Program, on_path};
 use crate::error::Error;
 use crate::report;
@@ -16,7 +18,13 @@ struct Need {
     tests: &'static str,
 }
 
-const NEEDS: [Need; 29] = [
+const NEEDS: [Need; 30] = [
+    Need {
+        check: || Path::new("/usr/bin/qemu-aarch64-static").exists(),
+        name: "qemu-aarch64-static",
+        package: "qemu-user-static",
+        tests: "images for other platforms",
+    },
     Need {
         check: || on_path("sshd") && on_path("ssh"),
         name: "sshd",

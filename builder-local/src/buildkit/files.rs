@@ -9,6 +9,7 @@ use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
 use bollard_buildkit_proto::moby::filesync::packet::file_sync_server::FileSync;
 use imagespec_core::contract::MTIME;
+use imagespec_core::digest::Digest;
 use imagespec_dockerfile::{DOCKERFILE, File, Node, Tree};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -121,22 +122,29 @@ async fn serve(
 }
 
 fn stat(path: &str, node: &Node) -> Stat {
-    let (mode, size, linkname) = match node {
-        Node::Directory => (DIRECTORY | 0o755, 0, String::new()),
-        Node::Symlink(target) => (SYMLINK | 0o777, 0, target.clone()),
+    let (mode, size, linkname, mark) = match node {
+        Node::Directory => (DIRECTORY | 0o755, 0, String::new(), 0),
+        Node::Symlink(target) => (SYMLINK | 0o777, 0, target.clone(), 0),
         Node::File(file) => {
             let mode = if file.executable { 0o755 } else { 0o644 };
-            (mode, file.size, String::new())
+            (mode, file.size, String::new(), nanoseconds(&file.mark))
         }
     };
     Stat {
         path: path.to_owned(),
         mode,
         size: i64::try_from(size).unwrap_or(i64::MAX),
-        mod_time: MTIME * 1_000_000_000,
+        mod_time: MTIME * 1_000_000_000 + mark,
         linkname,
         ..Stat::default()
     }
+}
+
+/// What a file's time has beyond its second. An engine takes a file for the one that it has from the build before if size
+/// and time are the same, so that another content needs another time. Layers have whole seconds.
+fn nanoseconds(mark: &Digest) -> i64 {
+    let [a, b, c, d, ..] = *mark.as_bytes();
+    i64::from(u32::from_le_bytes([a, b, c, d]) % 1_000_000_000)
 }
 
 /// Sends the content of a file, and an empty packet for its end.

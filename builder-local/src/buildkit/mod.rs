@@ -12,7 +12,8 @@ use std::error::Error;
 
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{
-    CacheOptions, CacheOptionsEntry, InfoRequest, SolveRequest, StatusRequest, StatusResponse,
+    CacheOptions, CacheOptionsEntry, InfoRequest, ListWorkersRequest, SolveRequest, StatusRequest,
+    StatusResponse,
 };
 use hyper_util::rt::TokioIo;
 use imagespec_oci::engine::Endpoint;
@@ -166,6 +167,19 @@ async fn control(buildkit: &Buildkit) -> Result<ControlClient<Channel>, Status> 
     Ok(ControlClient::new(channel)
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE))
+}
+
+/// The platforms whose programs whoever builds can run, its own and those that are emulated, as OS, architecture and
+/// variant.
+pub(crate) async fn platforms(
+    buildkit: &Buildkit,
+) -> Result<Vec<(String, String, String)>, Status> {
+    let mut control = control(buildkit).await?;
+    let workers = control.list_workers(ListWorkersRequest::default()).await?;
+    let workers = workers.into_inner().record;
+    let platforms = workers.into_iter().flat_map(|worker| worker.platforms);
+    let named = platforms.map(|platform| (platform.os, platform.architecture, platform.variant));
+    Ok(named.collect())
 }
 
 fn identifier() -> String {

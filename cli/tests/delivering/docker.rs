@@ -166,6 +166,14 @@ fn an_edit_builds_one_layer_and_a_failure_names_its_field(engine: &Engine) {
     let edited = events(&[]);
     assert!(cached(&edited, "install Python packages"));
     assert!(!cached(&edited, "copy files to /root"));
+    let name = place.builds(&[&["app"], &HOST[..]].concat());
+    let name = name["reference"].as_str().expect("a name").to_owned();
+    assert_eq!(engine.python(&name, "import main"), "edited\n");
+    // An edit that no size tells of.
+    place.write("src/main.py", "print('EDITED')\n");
+    let name = place.builds(&[&["app"], &HOST[..]].concat());
+    let name = name["reference"].as_str().expect("a name").to_owned();
+    assert_eq!(engine.python(&name, "import main"), "EDITED\n");
     // What is not pinned is chosen again where a person insists.
     assert!(!cached(&events(&["--force"]), "install Python packages"));
 

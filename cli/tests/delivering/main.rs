@@ -19,6 +19,7 @@ mod kaniko;
 mod logins;
 mod names;
 mod place;
+mod platforms;
 mod pythons;
 mod registry;
 mod same;

@@ -80,9 +80,22 @@ impl Served {
 
     /// The manifest of a tag, without a login and without TLS.
     fn manifest(&self, repository: &str, tag: &str) -> String {
+        self.document(
+            repository,
+            tag,
+            "application/vnd.oci.image.manifest.v1+json",
+        )
+    }
+
+    /// The index of a tag.
+    pub(crate) fn index(&self, repository: &str, tag: &str) -> String {
+        self.document(repository, tag, "application/vnd.oci.image.index.v1+json")
+    }
+
+    fn document(&self, repository: &str, tag: &str, media_type: &str) -> String {
         let output = Command::new("curl")
             .args(["--silent", "--fail", "--header"])
-            .arg("Accept: application/vnd.oci.image.manifest.v1+json")
+            .arg(format!("Accept: {media_type}"))
             .arg(format!(
                 "http://{}/v2/{repository}/manifests/{tag}",
                 self.address

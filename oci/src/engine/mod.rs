@@ -10,7 +10,9 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
-use bollard::query_parameters::{ImportImageOptions, PushImageOptions, TagImageOptions};
+use bollard::query_parameters::{
+    ImportImageOptions, PushImageOptions, RemoveImageOptions, TagImageOptions,
+};
 use futures::{Stream, StreamExt as _};
 use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::host::Host;
@@ -213,6 +215,19 @@ impl Engine {
         };
         let tagged = self.client()?.tag_image(reference, Some(name)).await;
         tagged.map_err(|error| self.error("a name for an image", error))
+    }
+
+    /// Takes a name from an image, and the image away where that was its last one.
+    pub async fn remove(&self, reference: &str) -> Result<(), EngineError> {
+        let options = Some(RemoveImageOptions::default());
+        let removed = self.client()?.remove_image(reference, options, None).await;
+        match removed {
+            Ok(_)
+            | Err(Error::DockerResponseServerError {
+                status_code: 404, ..
+            }) => Ok(()),
+            Err(error) => Err(self.error("to remove an image", error)),
+        }
     }
 
     /// Has the engine push a tag of a repository, with a login that it does not keep. `progress` takes each state of

@@ -1,0 +1,152 @@
+//! Images for several platforms: built one by one, and put under one index here.
+
+use imagespec_core::builder::BuiltImage;
+use imagespec_core::context::{BuildContext, Destination, Output};
+use imagespec_core::error::BuildError;
+use imagespec_core::execute::OWN_BASE;
+use imagespec_core::plan::{Base, BuildPlan};
+use imagespec_core::platform::Platform;
+use imagespec_oci::delivery::unwritten;
+use imagespec_oci::image::{Descriptor, PlatformObject, write_index};
+
+use crate::backend::Local;
+use crate::buildkit::platforms;
+use crate::deliver;
+use crate::make::{From, Maker};
+
+impl Local {
+    /// Refuses platforms whose programs whoever builds cannot run.
+    pub(crate) async fn can_run(&self, maker: &Maker, plan: &BuildPlan) -> Result<(), BuildError> {
+        if plan.platforms.iter().all(Platform::is_host) {
+            return Ok(());
+        }
+        let Maker::Buildkit(buildkit) = maker else {
+            // It would ask a registry for the base that it was loaded with.
+            let message = "Podman builds images for its own platform alone";
+            return Err(BuildError::input(message)
+                .field("platform")
+                .hint("name a Docker engine in `DOCKER_HOST`, or choose `--builder native`"));
+        };
+        let known = platforms(buildkit).await.map_err(|status| {
+            let message = "whoever builds does not say which platforms it can run";
+            BuildError::unavailable(message).caused_by(&status)
+        })?;
+        let known: Vec<_> = known
+            .into_iter()
+            .filter_map(|(os, architecture, variant)| {
+                let variant = Some(variant).filter(|variant| !variant.is_empty());
+                let object = PlatformObject {
+                    architecture,
+                    os,
+                    variant,
+                };
+                object.platform()
+            })
+            .collect();
+        let Some(strange) = plan.platforms.iter().find(|wanted| !known.contains(wanted)) else {
+            return Ok(());
+        };
+        let message = format!("whoever builds cannot run programs of `{strange}`");
+        Err(BuildError::unavailable(message)
+            .field("platform")
+            .hint("install an emulator where it runs: on Debian, the packages `qemu-user-static` and `binfmt-support`")
+            .hint("`--builder native` needs none, unless something has to be run"))
+    }
+
+    /// Builds the image of each platform, and brings their index where it should go.
+    pub(crate) async fn make_several(
+        &self,
+        maker: &Maker,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<BuiltImage, BuildError> {
+        if *cx.output == Output::Docker {
+            let message = "an engine is loaded with the image of one platform";
+            return Err(BuildError::input(message)
+                .field("platform")
+                .hint("name one of them with `--platform`, or `--output store`, or a registry"));
+        }
+        let mut images = Vec::new();
+        for platform in &plan.platforms {
+            let one = BuildPlan {
+                platforms: vec![platform.clone()],
+                image_id: Some(plan.image_id()),
+                ..plan.clone()
+            };
+            // An engine has a name for what it builds, for as long as it is taken out.
+            let destination = Destination {
+                tag: format!("{}-{}", cx.destination.tag, word(platform)),
+                extra_tags: Vec::new(),
+                ..cx.destination.clone()
+            };
+            let cx = BuildContext {
+                output: &Output::Store,
+                destination: &destination,
+                cancel: cx.cancel.clone(),
+                ..*cx
+            };
+            let from = self.base_of(plan, platform, &cx).await?;
+            let (taken, _) = self.make_one(maker, from, &one, &cx).await?;
+            let image = if let Some(taken) = taken {
+                taken
+            } else {
+                let taken = deliver::take_out(self, &cx).await?;
+                self.engine()?.remove(&destination.reference()).await?;
+                taken
+            };
+            images.push(Descriptor {
+                platform: Some(platform.into()),
+                ..image
+            });
+        }
+        let index = write_index(self.store.blobs(), &images).map_err(|error| unwritten(&error))?;
+        if *cx.output == Output::Push {
+            deliver::push_taken(self, plan, cx, index).await
+        } else {
+            deliver::keep(self, plan, cx, index).await
+        }
+    }
+
+    /// What the image of a platform starts from.
+    async fn base_of(
+        &self,
+        plan: &BuildPlan,
+        platform: &Platform,
+        cx: &BuildContext<'_>,
+    ) -> Result<From, BuildError> {
+        if matches!(plan.base, Base::Reference { .. }) && !plan.has_made_base() {
+            return self.base(plan, cx);
+        }
+        let base = cx.base.ok_or_else(|| {
+            BuildError::failed("the image starts from nothing that is there").field("base_image")
+        })?;
+        let kept = self.store.find(&base.reference);
+        let kept = kept.map_err(|error| unwritten(&error))?;
+        let Some(kept) = kept.map(|record| record.descriptor) else {
+            return Ok(From::Known(base.reference.clone()));
+        };
+        if self.options.buildkit.is_some() {
+            return Ok(From::Lent(kept));
+        }
+        // As whoever has one platform has it: an engine knows an image by its name, and a name has one platform.
+        let digest: String = kept.digest.hex().chars().take(32).collect();
+        let name = format!("{OWN_BASE}:{digest}-{}", word(platform));
+        let engine = self.engine()?;
+        if engine.find(&name).await?.is_none() {
+            let blobs = self.store.blobs();
+            engine
+                .load(blobs, &kept, platform, std::slice::from_ref(&name))
+                .await?;
+        }
+        Ok(From::Known(name))
+    }
+}
+
+/// A platform as part of a tag.
+fn word(platform: &Platform) -> String {
+    let variant = platform.variant.iter().map(String::as_str);
+    let parts: Vec<_> = std::iter::once(platform.architecture.as_str())
+        .chain(variant)
+        .collect();
+    parts.join("-")
+}
