@@ -117,7 +117,9 @@ impl Assembly<'_> {
             BTreeSet::new()
         } else {
             let (repository, store) = (&reference.repository, self.native.store.blobs());
-            registry.held(repository, &mounts, store).await
+            // A note of its own: a note is read once, and the base's layers are not in it yet.
+            let noted = crate::deliver::mounts(self.native);
+            registry.held(repository, &noted, store).await
         };
         let mut sending = FuturesUnordered::new();
         let mut asking = FuturesUnordered::new();
