@@ -123,9 +123,12 @@ fn what_the_registry_has_is_neither_fetched_nor_made() {
     assert_ne!(second["digest"], first["digest"]);
     assert_eq!(second["layers"], first["layers"]);
     assert!(second["pushed_bytes"].as_u64() < Some(20_000), "{second}");
-    // The tag, the image before it, which has all layers, the configuration in three, the manifest.
-    let requests = second["work"]["requests"].as_u64();
-    assert!(requests <= Some(6), "{second}");
+
+    // The image before it has all layers, and is asked for in their place; the configuration in three, the manifest.
+    spec(&person, "app", "hey");
+    let edited = push(&person, &server);
+    let requests = edited["work"]["requests"].as_u64();
+    assert!(requests <= Some(6), "{edited}");
 
     // Another repository takes them from the first.
     spec(&person, "other", "hi");
