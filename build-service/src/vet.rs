@@ -22,6 +22,12 @@ const TRUST: &str = "whoever runs the service can trust the project: `trusted = 
 /// Refuses a request that is not sound, or that the project may not make.
 pub(crate) fn request(wanted: &Wanted, limits: &Limits) -> Result<(), BuildError> {
     sound(&wanted.plan)?;
+    if wanted.plan.registry_config.is_some() {
+        let message = "the service speaks with registries by settings of its own";
+        return Err(BuildError::input(message)
+            .field("registry_config")
+            .hint("leave it out; whoever runs the service sets `[registries]`"));
+    }
     let destination = &wanted.destination;
     let Some(registry) = &destination.registry else {
         let message = "an image of the build service needs a registry";
@@ -282,6 +288,8 @@ fn sound(plan: &BuildPlan) -> Result<(), BuildError> {
 
 #[cfg(test)]
 mod tests {
+    use imagespec_core::context::BuildSettings;
+
     use super::*;
 
     #[test]
@@ -311,6 +319,31 @@ mod tests {
         ] {
             assert!(lines(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn settings_of_registries_are_the_services_alone() {
+        let mut wanted = serde_json::json!({
+            "image": "app",
+            "plan": {
+                "format": 1, "platforms": ["linux/amd64"], "base": {"kind": "debian", "suite": "bookworm"},
+                "python": {"version": null, "exec": null}, "steps": [], "entrypoint": null, "env": {}, "files": {},
+            },
+            "destination": {"registry": "r.example", "name": "app", "tag": "1", "extra_tags": []},
+            "settings": BuildSettings::default(),
+        });
+        let vetted = |wanted: &serde_json::Value| {
+            let wanted = serde_json::from_value(wanted.clone()).expect("a request");
+            let limits = Limits {
+                trusted: true,
+                ..Limits::default()
+            };
+            request(&wanted, &limits)
+        };
+        vetted(&wanted).expect("a request that is sound");
+        wanted["plan"]["registry_config"] = "registries.json".into();
+        let error = vetted(&wanted).expect_err("a file of somebody else's machine");
+        assert_eq!(error.field.as_deref(), Some("registry_config"));
     }
 
     #[test]

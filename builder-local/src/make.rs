@@ -74,7 +74,7 @@ impl Local {
         if plan.platforms.len() > 1 {
             return self.make_several(&maker, plan, cx).await;
         }
-        let from = self.base(plan, cx)?;
+        let from = self.base(plan, cx, None).await?;
         let (taken, answer) = self.make_one(&maker, from, plan, cx).await?;
         self.finish(plan, cx, taken, &maker, &answer).await
     }
@@ -217,8 +217,13 @@ impl Local {
         Ok(Maker::Podman(endpoint))
     }
 
-    /// What the image starts from.
-    pub(crate) fn base(&self, plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<From, BuildError> {
+    /// What the image starts from, or that of `platform` where it is one of several.
+    pub(crate) async fn base(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+        platform: Option<&Platform>,
+    ) -> Result<From, BuildError> {
         if let Base::Reference { reference } = &plan.base
             && !plan.has_made_base()
         {
@@ -227,15 +232,19 @@ impl Local {
         let base = cx.base.ok_or_else(|| {
             BuildError::failed("the image starts from nothing that is there").field("base_image")
         })?;
-        if self.options.buildkit.is_none() {
+        let is_daemon = self.options.buildkit.is_some();
+        if !is_daemon && platform.is_none() {
             return Ok(From::Known(base.reference.clone()));
         }
         let kept = self.store.find(&base.reference);
         let kept = kept.map_err(|error| unwritten(&error))?;
-        // What is in a registry alone is pulled from there.
-        Ok(match kept {
-            Some(record) => From::Lent(record.descriptor),
-            None => From::Known(base.reference.clone()),
+        Ok(match (kept, platform) {
+            (Some(record), Some(platform)) if !is_daemon => {
+                From::Known(self.loaded(&record.descriptor, platform).await?)
+            }
+            (Some(record), _) => From::Lent(record.descriptor),
+            // What is in a registry alone is pulled from there.
+            (None, _) => From::Known(base.reference.clone()),
         })
     }
 

@@ -4,7 +4,7 @@ use imagespec_core::builder::BuiltImage;
 use imagespec_core::context::{BuildContext, Destination, Output};
 use imagespec_core::error::BuildError;
 use imagespec_core::execute::OWN_BASE;
-use imagespec_core::plan::{Base, BuildPlan};
+use imagespec_core::plan::BuildPlan;
 use imagespec_core::platform::Platform;
 use imagespec_oci::delivery::unwritten;
 use imagespec_oci::image::{Descriptor, PlatformObject, write_index};
@@ -12,7 +12,7 @@ use imagespec_oci::image::{Descriptor, PlatformObject, write_index};
 use crate::backend::Local;
 use crate::buildkit::platforms;
 use crate::deliver;
-use crate::make::{From, Maker};
+use crate::make::Maker;
 
 impl Local {
     /// Refuses platforms whose programs whoever builds cannot run.
@@ -85,14 +85,14 @@ impl Local {
                 cancel: cx.cancel.clone(),
                 ..*cx
             };
-            let from = self.base_of(plan, platform, &cx).await?;
+            let from = self.base(plan, &cx, Some(platform)).await?;
             let (taken, _) = self.make_one(maker, from, &one, &cx).await?;
             let image = if let Some(taken) = taken {
                 taken
             } else {
-                let taken = deliver::take_out(self, &cx).await?;
+                let taken = deliver::take_out(self, &cx).await;
                 self.engine()?.remove(&destination.reference()).await?;
-                taken
+                taken?
             };
             images.push(Descriptor {
                 platform: Some(platform.into()),
@@ -107,38 +107,22 @@ impl Local {
         }
     }
 
-    /// What the image of a platform starts from.
-    async fn base_of(
+    /// The name under which the engine has a base of the store for one of several platforms. It is loaded now if it is not
+    /// there: an engine knows an image by its name, and a name has one platform.
+    pub(crate) async fn loaded(
         &self,
-        plan: &BuildPlan,
+        base: &Descriptor,
         platform: &Platform,
-        cx: &BuildContext<'_>,
-    ) -> Result<From, BuildError> {
-        if matches!(plan.base, Base::Reference { .. }) && !plan.has_made_base() {
-            return self.base(plan, cx);
-        }
-        let base = cx.base.ok_or_else(|| {
-            BuildError::failed("the image starts from nothing that is there").field("base_image")
-        })?;
-        let kept = self.store.find(&base.reference);
-        let kept = kept.map_err(|error| unwritten(&error))?;
-        let Some(kept) = kept.map(|record| record.descriptor) else {
-            return Ok(From::Known(base.reference.clone()));
-        };
-        if self.options.buildkit.is_some() {
-            return Ok(From::Lent(kept));
-        }
-        // As whoever has one platform has it: an engine knows an image by its name, and a name has one platform.
-        let digest: String = kept.digest.hex().chars().take(32).collect();
+    ) -> Result<String, BuildError> {
+        let digest: String = base.digest.hex().chars().take(32).collect();
         let name = format!("{OWN_BASE}:{digest}-{}", word(platform));
         let engine = self.engine()?;
         if engine.find(&name).await?.is_none() {
             let blobs = self.store.blobs();
-            engine
-                .load(blobs, &kept, platform, std::slice::from_ref(&name))
-                .await?;
+            let names = std::slice::from_ref(&name);
+            engine.load(blobs, base, platform, names).await?;
         }
-        Ok(From::Known(name))
+        Ok(name)
     }
 }
 

@@ -70,7 +70,7 @@ impl Assembly<'_> {
     /// Tells that a layer will be in the image, and whether it was made just now.
     pub(crate) fn chosen(&self, layer: &Layer, made: bool) {
         if let Some(sender) = &*self.chosen_layers() {
-            let blob = descriptor(layer);
+            let blob = layer.descriptor();
             // Nobody listens any more where the registry did not take the last one.
             let _ = sender.send(Chosen { blob, made });
         }
@@ -153,8 +153,4 @@ impl Assembly<'_> {
             bytes,
         })
     }
-}
-
-fn descriptor(layer: &Layer) -> Descriptor {
-    Descriptor::new(&layer.media_type, layer.digest, layer.size)
 }

@@ -11,7 +11,6 @@ use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_oci::Registry;
 use imagespec_oci::cache::Layer;
-use imagespec_oci::image::Descriptor;
 use imagespec_python::fetch;
 use imagespec_python::lock::LockedWheel;
 use tokio::sync::Semaphore;
@@ -175,7 +174,7 @@ impl Assembly<'_> {
                 registry,
                 repository,
             } => {
-                let descriptor = Descriptor::new(&layer.media_type, layer.digest, layer.size);
+                let descriptor = layer.descriptor();
                 let title = format!("base layer {}", &layer.digest.hex()[..12]);
                 let step = self.cx.progress.step(title.clone(), title);
                 let done = AtomicU64::new(0);

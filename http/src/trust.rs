@@ -1,5 +1,6 @@
-//! Whom TLS trusts, and as whom it presents itself. Trusted are the system's authorities and those that are named, read when the first
-//! server has to be verified. A registry of this machine over plain HTTP costs no look at some hundred certificates.
+//! Whom TLS trusts, and as whom it presents itself. Trusted are the system's authorities and those that are named, read
+//! when the first server has to be verified: a registry of this machine over plain HTTP costs no look at some hundred
+//! certificates.
 
 use std::sync::{Arc, OnceLock};
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use imagespec_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::image::Descriptor;
 use crate::layer::LayerInfo;
 use crate::lock::KeyLock;
 use crate::store::write_atomically;
@@ -34,6 +35,11 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// The layer as a manifest lists it.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(&self.media_type, self.digest, self.size)
+    }
+
     /// A finished layer and what it holds.
     pub fn new(info: &LayerInfo, created_by: impl Into<String>) -> Self {
         Self {
