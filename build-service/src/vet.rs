@@ -76,7 +76,9 @@ pub(crate) fn request(wanted: &Wanted, limits: &Limits) -> Result<(), BuildError
             }
             python_files(&wanted.plan, requirements.as_ref())
         }
-        Step::CondaPackages { packages, channels } => conda(packages, channels, limits),
+        Step::CondaPackages {
+            packages, channels, ..
+        } => conda(packages, channels, limits),
         _ => Ok(()),
     })
 }

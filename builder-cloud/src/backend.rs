@@ -169,7 +169,6 @@ impl Builder for Union {
             Capability::PythonExec,
             Capability::AptPackages,
             Capability::CondaPackages,
-            Capability::Cuda,
             Capability::PythonPackages,
             Capability::RuntimePackages,
             Capability::Run,

@@ -149,8 +149,12 @@ impl Builder for Kaniko {
         Box::pin(self.make(plan, cx)).await
     }
 
-    fn base_output(&self, _: &BuildPlan) -> Option<Output> {
-        Some(Output::Push)
+    async fn base_output(
+        &self,
+        _: &BuildPlan,
+        _: &BuildContext<'_>,
+    ) -> Result<Option<Output>, BuildError> {
+        Ok(Some(Output::Push))
     }
 
     fn local_output(&self) -> Output {

@@ -215,6 +215,10 @@ impl Builder for Local {
     ) -> Result<BuiltImage, BuildError> {
         let make = Box::pin(self.make(plan, cx));
         let built = cx.cancel.run_until_cancelled(make).await;
+        let is_over = self.options.buildkit.is_none() && cx.cancel.is_cancelled();
+        if is_over && plan.platforms.len() > 1 {
+            self.give_up_several(plan, cx).await;
+        }
         match built.unwrap_or_else(|| Err(BuildError::interrupted())) {
             // An engine that hears of it first says that it was cancelled.
             Err(error) if cx.cancel.is_cancelled() && error.kind != ErrorKind::Interrupted => {
@@ -230,12 +234,17 @@ impl Builder for Local {
         }
     }
 
-    fn base_output(&self, plan: &BuildPlan) -> Option<Output> {
+    async fn base_output(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<Option<Output>, BuildError> {
+        self.ready(plan, cx).await?;
         // An engine is given those of several platforms one by one.
-        Some(match plan.platforms.len() {
+        Ok(Some(match plan.platforms.len() {
             0 | 1 => self.local_output(),
             _ => Output::Store,
-        })
+        }))
     }
 
     fn local_output(&self) -> Output {

@@ -60,6 +60,23 @@ impl Local {
         plan: &BuildPlan,
         cx: &BuildContext<'_>,
     ) -> Result<BuiltImage, BuildError> {
+        let maker = self.ready(plan, cx).await?;
+        // Nobody removes what is lent or taken meanwhile.
+        let _lock = self.delivery().lock().await?;
+        if plan.platforms.len() > 1 {
+            return self.make_several(&maker, plan, cx).await;
+        }
+        let from = self.base(plan, cx, None).await?;
+        let (taken, answer) = self.make_one(&maker, from, plan, cx).await?;
+        self.finish(plan, cx, taken, &maker, &answer).await
+    }
+
+    /// Who builds, if they can build this and bring it where it should go.
+    pub(crate) async fn ready(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<Maker, BuildError> {
         let zstd = cx.settings.compression() == Compression::Zstd;
         if zstd && self.options.buildkit.is_none() {
             let message = "the engine compresses as it likes: `--compression zstd`";
@@ -67,16 +84,15 @@ impl Local {
                 .field("compression")
                 .hint("leave it out, or choose `--builder native`, which can"));
         }
-        // Nobody removes what is lent or taken meanwhile.
-        let _lock = self.delivery().lock().await?;
+        if plan.platforms.len() > 1 && *cx.output == Output::Docker {
+            let message = "an engine is loaded with the image of one platform";
+            return Err(BuildError::input(message)
+                .field("platform")
+                .hint("name one of them with `--platform`, or `--output store`, or a registry"));
+        }
         let maker = self.maker().await?;
         self.can_run(&maker, plan).await?;
-        if plan.platforms.len() > 1 {
-            return self.make_several(&maker, plan, cx).await;
-        }
-        let from = self.base(plan, cx, None).await?;
-        let (taken, answer) = self.make_one(&maker, from, plan, cx).await?;
-        self.finish(plan, cx, taken, &maker, &answer).await
+        Ok(maker)
     }
 
     /// Has an image of one platform built. Returns it where it was sent here, and what whoever built it says of it.

@@ -1,5 +1,7 @@
 //! Images for several platforms: built one by one, and put under one index here.
 
+use std::time::Duration;
+
 use imagespec_core::builder::BuiltImage;
 use imagespec_core::context::{BuildContext, Destination, Output};
 use imagespec_core::error::BuildError;
@@ -13,6 +15,9 @@ use crate::backend::Local;
 use crate::buildkit::platforms;
 use crate::deliver;
 use crate::make::Maker;
+
+/// How long an engine may take to forget a name while a person waits for the end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 impl Local {
     /// Refuses platforms whose programs whoever builds cannot run.
@@ -60,12 +65,6 @@ impl Local {
         plan: &BuildPlan,
         cx: &BuildContext<'_>,
     ) -> Result<BuiltImage, BuildError> {
-        if *cx.output == Output::Docker {
-            let message = "an engine is loaded with the image of one platform";
-            return Err(BuildError::input(message)
-                .field("platform")
-                .hint("name one of them with `--platform`, or `--output store`, or a registry"));
-        }
         let mut images = Vec::new();
         for platform in &plan.platforms {
             let one = BuildPlan {
@@ -73,12 +72,7 @@ impl Local {
                 image_id: Some(plan.image_id()),
                 ..plan.clone()
             };
-            // An engine has a name for what it builds, for as long as it is taken out.
-            let destination = Destination {
-                tag: format!("{}-{}", cx.destination.tag, word(platform)),
-                extra_tags: Vec::new(),
-                ..cx.destination.clone()
-            };
+            let destination = passing(cx, platform);
             let cx = BuildContext {
                 output: &Output::Store,
                 destination: &destination,
@@ -107,6 +101,16 @@ impl Local {
         }
     }
 
+    /// Takes away what a build for several platforms that was given up calls its images in the engine.
+    pub(crate) async fn give_up_several(&self, plan: &BuildPlan, cx: &BuildContext<'_>) {
+        let Ok(engine) = self.engine() else { return };
+        for platform in &plan.platforms {
+            let name = passing(cx, platform).reference();
+            // There may be none, and an engine that is gone has other worries.
+            let _ = tokio::time::timeout(FAREWELL, engine.remove(&name)).await;
+        }
+    }
+
     /// The name under which the engine has a base of the store for one of several platforms. It is loaded now if it is not
     /// there: an engine knows an image by its name, and a name has one platform.
     pub(crate) async fn loaded(
@@ -123,6 +127,15 @@ impl Local {
             engine.load(blobs, base, platform, names).await?;
         }
         Ok(name)
+    }
+}
+
+/// What an engine calls the image of one of several platforms, for as long as it is taken out.
+fn passing(cx: &BuildContext<'_>, platform: &Platform) -> Destination {
+    Destination {
+        tag: format!("{}-{}", cx.destination.tag, word(platform)),
+        extra_tags: Vec::new(),
+        ..cx.destination.clone()
     }
 }
 

@@ -207,8 +207,13 @@ impl<'a> Assembly<'a> {
         for step in &self.plan.steps {
             match step {
                 Step::AptPackages { packages } => self.apt_packages(&mut draft, packages).await?,
-                Step::CondaPackages { packages, channels } => {
-                    self.conda_packages(&mut draft, packages, channels).await?;
+                Step::CondaPackages {
+                    field,
+                    packages,
+                    channels,
+                } => {
+                    self.conda_packages(&mut draft, field, packages, channels)
+                        .await?;
                 }
                 Step::PythonPackages {
                     requirements,

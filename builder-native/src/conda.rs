@@ -6,7 +6,9 @@ use imagespec_conda::{
     Channels, Facts, Layout, Login, Package, Request, Session, fetch, file, layers as packages,
     solve,
 };
-use imagespec_core::contract::{CONDA_BIN, CONDA_PREFIX, CONDA_PROVIDED, USER_ID};
+use imagespec_core::contract::{
+    CONDA_BIN, CONDA_PREFIX, CONDA_PROVIDED, DEFAULT_PATH, USER_ID, WORKDIR,
+};
 use imagespec_core::digest::Framed;
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::Step;
@@ -32,11 +34,18 @@ use crate::run::{Script, can_run};
 /// The field that asks for packages.
 const FIELD: &str = "conda_packages";
 
+/// Where CUDA may come from if not from Conda.
+const ELSEWHERE: &str = "`cuda` and `cudnn` are Conda packages; a `base_image` may have them, too, and those of PyPI \
+     bring what they need along";
+
 impl Assembly<'_> {
     /// Refuses Conda packages and channels that nobody understands, before anything is done.
     pub(crate) fn check_conda(&self) -> Result<(), BuildError> {
         for step in &self.plan.steps {
-            if let Step::CondaPackages { packages, channels } = step {
+            if let Step::CondaPackages {
+                packages, channels, ..
+            } = step
+            {
                 imagespec_conda::check(&Channels::of(&self.native.host)?, packages, channels)?;
             }
         }
@@ -46,6 +55,7 @@ impl Assembly<'_> {
     pub(crate) async fn conda_packages(
         &self,
         draft: &mut Draft,
+        field: &str,
         specs: &[String],
         channels: &[String],
     ) -> Result<(), BuildError> {
@@ -75,9 +85,13 @@ impl Assembly<'_> {
             channels,
             platform: &draft.platform,
             glibc: &glibc,
+            cuda: self.plan.cuda.as_deref(),
             installed: &before.packages,
         };
-        let solved = self.solved(&request).await?;
+        let solved = self.solved(&request).await.map_err(|error| match field {
+            "cuda" | "cudnn" => error.field(field).hint(ELSEWHERE),
+            _ => error,
+        })?;
         let layout = Layout::of(&solved)?;
         let is_new = |package: &&Package| !before.packages.contains(package);
         let added: Vec<Package> = solved.iter().filter(is_new).cloned().collect();
@@ -149,9 +163,11 @@ impl Assembly<'_> {
         key.text(&request.platform.to_string())
             .text(request.glibc)
             .text(&format!("{:?}", channels.priority));
-        key.option(request.python, |key, python| {
-            key.text(python);
-        });
+        for version in [request.python, request.cuda] {
+            key.option(version, |key, version| {
+                key.text(version);
+            });
+        }
         for texts in [request.specs, request.channels] {
             key.list(texts, |key, text| {
                 key.text(text);
@@ -350,7 +366,7 @@ impl Assembly<'_> {
                 )),
             ));
         }
-        let path = format!("{CONDA_BIN}:{}", imagespec_core::contract::DEFAULT_PATH);
+        let path = format!("{CONDA_BIN}:{}", DEFAULT_PATH);
         let env = IndexMap::from([
             ("PATH".to_owned(), path),
             ("PREFIX".to_owned(), CONDA_PREFIX.to_owned()),
@@ -360,8 +376,8 @@ impl Assembly<'_> {
         let script = Script {
             title,
             field: FIELD,
-            shell: "/bin/sh",
-            line: lines.join(" && "),
+            argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), lines.join(" && ")],
+            cwd: PathBuf::from(WORKDIR),
             env: &env,
             lent: Vec::new(),
             mounts: Vec::new(),

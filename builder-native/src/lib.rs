@@ -29,6 +29,7 @@ mod recipe;
 mod reference;
 mod run;
 mod sources;
+mod triggers;
 mod workshop;
 
 pub use backend::{ENTRY, Native};

@@ -17,7 +17,7 @@ use crate::accounts;
 use crate::assemble::Assembly;
 use crate::layers::Fill;
 use crate::lazy::count;
-use crate::recipe::{Commands, Interpreter, LazyLayer, Recipe};
+use crate::recipe::{Commands, Interpreter, LazyLayer, Recipe, Trigger};
 
 impl Assembly<'_> {
     /// Writes the layer of a recipe, after fetching what it is made from.
@@ -90,6 +90,9 @@ impl Assembly<'_> {
             Recipe::Commands(commands) => {
                 let title = recipe.title();
                 return self.run_commands(below, title, commands).await;
+            }
+            Recipe::Trigger(trigger) => {
+                return self.run_trigger(below, recipe.title(), trigger).await;
             }
             Recipe::Conda {
                 packages, layout, ..
@@ -202,6 +205,16 @@ impl Assembly<'_> {
                 let mut key = over(below, "imagespec run");
                 key.list(lines, |key, command| {
                     key.text(command);
+                });
+                key.list(env, |key, (name, value)| {
+                    key.text(name).text(value);
+                });
+                key.finish()
+            }
+            Recipe::Trigger(Trigger { argv, env, cwd, .. }) => {
+                let mut key = over(below, "imagespec trigger");
+                key.text(cwd).list(argv, |key, word| {
+                    key.text(word);
                 });
                 key.list(env, |key, (name, value)| {
                     key.text(name).text(value);

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use imagespec_core::contract::{DEFAULT_PATH, WORKDIR};
 use imagespec_core::digest::Framed;
 use imagespec_core::error::BuildError;
 use imagespec_debian::{Archive, ArchiveOptions, Installed, Package, layers, scripts};
@@ -232,10 +233,7 @@ impl Assembly<'_> {
             })
             .collect();
         let env = IndexMap::from([
-            (
-                "PATH".to_owned(),
-                imagespec_core::contract::DEFAULT_PATH.to_owned(),
-            ),
+            ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
             ("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()),
             ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
         ]);
@@ -251,8 +249,8 @@ impl Assembly<'_> {
             title: recipe.title(),
             field: "apt_packages",
             // Every package system has it.
-            shell: "/bin/sh",
-            line,
+            argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), line],
+            cwd: PathBuf::from(WORKDIR),
             env: &env,
             lent: Vec::new(),
             mounts,

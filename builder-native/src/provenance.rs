@@ -101,9 +101,13 @@ impl Foundation {
 impl System {
     /// The Debian release, if it is one.
     pub(crate) fn debian(&self) -> Option<&str> {
-        let suite = self.suite.as_deref();
-        suite.filter(|_| self.distribution.as_deref() == Some("debian"))
+        debian(self.distribution.as_deref(), self.suite.as_deref())
     }
+}
+
+/// A release, if it is one of Debian.
+pub(crate) fn debian<'s>(distribution: Option<&str>, suite: Option<&'s str>) -> Option<&'s str> {
+    suite.filter(|_| distribution == Some("debian"))
 }
 
 /// An image of one platform that we made here.

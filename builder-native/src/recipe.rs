@@ -72,6 +72,8 @@ pub(crate) enum Recipe {
     },
     /// Commands of a spec.
     Commands(Commands),
+    /// A command that a base wants run in images made from it.
+    Trigger(Trigger),
     /// What belongs to the user of images, over a base that has other ids for it.
     Owned {
         uid: u32,
@@ -116,6 +118,7 @@ impl Recipe {
             Self::StandardLibrary(_) => "bytecode of the standard library".to_owned(),
             Self::Copy { field, .. } => format!("copy {field}"),
             Self::Commands(run) => format!("commands: {}", run.lines.join(" && ")),
+            Self::Trigger(trigger) => format!("onbuild {}", trigger.text),
             Self::Owned { recipe, .. } => recipe.title(),
             Self::CondaRecords { .. } => "records of conda packages".to_owned(),
             Self::CondaScripts(packages) => {
@@ -140,7 +143,7 @@ impl Recipe {
     pub(crate) const fn runs(&self) -> bool {
         matches!(
             self,
-            Self::Commands(_) | Self::Apt { .. } | Self::CondaScripts(_)
+            Self::Commands(_) | Self::Trigger(_) | Self::Apt { .. } | Self::CondaScripts(_)
         )
     }
 
@@ -180,6 +183,18 @@ pub(crate) struct Commands {
     pub(crate) libc: Option<Libc>,
     pub(crate) lines: Vec<String>,
     pub(crate) env: IndexMap<String, String>,
+}
+
+/// A command of an `ONBUILD` of a base, and what it is run with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trigger {
+    /// The trigger as it is written.
+    pub(crate) text: String,
+    pub(crate) argv: Vec<String>,
+    /// The Debian suite, if it is one.
+    pub(crate) suite: Option<String>,
+    pub(crate) env: IndexMap<String, String>,
+    pub(crate) cwd: String,
 }
 
 /// An interpreter of an image.

@@ -10,7 +10,7 @@ use imagespec_core::host::Host;
 use imagespec_core::platform::Platform;
 use imagespec_debian::base as debian;
 use imagespec_oci::cache::Layer;
-use imagespec_oci::image::{Document, Image, layer_media_type};
+use imagespec_oci::image::{Document, Image, Runtime, layer_media_type};
 use imagespec_oci::registry::{Pull, RegistryError};
 use imagespec_oci::{Reference, Registry};
 use imagespec_sandbox::{Job, Network, spawn};
@@ -22,6 +22,7 @@ use crate::inspect::{Facts, Found, Inspection, Part};
 use crate::layers::store_error;
 use crate::provenance::{Foundation, Packages, System};
 use crate::recipe::{Interpreter, LazyLayer, Origin, Recipe};
+use crate::triggers;
 
 /// The longest that an interpreter may say of itself, in bytes.
 const ANSWER: u64 = 8 << 10;
@@ -45,23 +46,25 @@ impl Assembly<'_> {
             .named
             .get_or_try_init(|| resolve(&self.native.host, text))
             .await?;
-        let (manifest, image) = self.read_base(named, platform).await?;
-        let of_manifest = image.runtime.other.get("OnBuild");
-        if of_manifest
-            .is_some_and(|triggers| triggers.as_array().is_some_and(|all| !all.is_empty()))
-        {
-            return Err(BuildError::input(format!(
-                "the base image has `ONBUILD` instructions, which builder `native` does not run: `{text}`"
-            ))
-            .field("base_image")
-            .hint("name the image that it was made from"));
-        }
-        let layers = image
+        let (mut manifest, mut image) = self.read_base(named, platform).await?;
+        let triggers = triggers::take(&mut image.runtime);
+        let mut layers = image
             .layers
             .iter()
             .map(|layer| base_layer(named, layer))
             .collect::<Result<Vec<_>, _>>()?;
-        let (facts, known) = self.facts(manifest, &layers, &image, platform).await?;
+        let runtime = &image.runtime;
+        let (mut facts, known) = self.facts(manifest, &layers, runtime, platform).await?;
+        if !triggers.is_empty() {
+            let base = (&layers[..], image.runtime);
+            let triggered = self
+                .trigger(&triggers, manifest, base, &facts, platform)
+                .await?;
+            (manifest, layers) = (triggered.digest, triggered.layers);
+            image.runtime = triggered.runtime;
+            let runtime = &image.runtime;
+            facts = self.facts(manifest, &layers, runtime, platform).await?.0;
+        }
         let (accounts, user) = accounts::with_user(&facts)?;
         let foundation = Foundation {
             user,
@@ -145,7 +148,7 @@ impl Assembly<'_> {
         &self,
         manifest: Digest,
         lazy: &[LazyLayer],
-        image: &Image,
+        runtime: &Runtime,
         platform: &Platform,
     ) -> Result<(Facts, bool), BuildError> {
         let layers: Vec<_> = lazy.iter().map(|lazy| lazy.layer.clone()).collect();
@@ -153,7 +156,7 @@ impl Assembly<'_> {
             host: &self.native.host,
             manifest,
             layers: &layers,
-            runtime: &image.runtime,
+            runtime,
             python: self.plan.python.exec.as_deref(),
         };
         if let Some(facts) = inspection.known() {

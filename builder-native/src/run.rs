@@ -55,14 +55,14 @@ const LINES: usize = 40;
 /// Version of how scripts are run and their changes become a layer: part of the layer's key.
 pub(crate) const RECIPE: u64 = 3;
 
-/// A shell command that makes a layer.
+/// A command that makes a layer.
 pub(crate) struct Script<'a> {
     pub(crate) title: String,
     /// The field of the spec that asks for it.
     pub(crate) field: &'static str,
-    /// The shell that runs it.
-    pub(crate) shell: &'a str,
-    pub(crate) line: String,
+    /// Program and arguments.
+    pub(crate) argv: Vec<String>,
+    pub(crate) cwd: PathBuf,
     pub(crate) env: &'a IndexMap<String, String>,
     /// Variables of this machine, on which the layer does not depend.
     pub(crate) lent: Vec<(String, String)>,
@@ -145,8 +145,8 @@ impl Assembly<'_> {
         let script = Script {
             title,
             field: "commands",
-            shell,
-            line: line(shell, lines),
+            argv: vec![shell.clone(), "-c".to_owned(), line(shell, lines)],
+            cwd: PathBuf::from(WORKDIR),
             env,
             lent,
             mounts,
@@ -199,7 +199,7 @@ impl Assembly<'_> {
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .chain(script.lent)
                 .collect(),
-            cwd: PathBuf::from(WORKDIR),
+            cwd: script.cwd,
             mounts: script.mounts.into_iter().map(mount).collect(),
             limits: self.native.limits,
             ..Job::new(
@@ -208,7 +208,7 @@ impl Assembly<'_> {
                     .into_iter()
                     .chain(self.snapshots(below, &|_| true, tier).await?)
                     .collect(),
-                [script.shell, "-c", &script.line],
+                script.argv,
             )
         };
         let mut last = std::collections::VecDeque::new();

@@ -54,6 +54,8 @@ pub struct Request<'a> {
     pub platform: &'a Platform,
     /// The C library of the system, as `2.36`.
     pub glibc: &'a str,
+    /// The version of CUDA that the driver of a GPU has, if there is one.
+    pub cuda: Option<&'a str>,
     /// What is there already and has to stay.
     pub installed: &'a [Package],
 }
@@ -126,7 +128,7 @@ impl Request<'_> {
             ("__unix", Some("0".to_owned()), "0"),
             ("__linux", overridden("LINUX", Some(KERNEL)), "0"),
             ("__glibc", overridden("GLIBC", Some(self.glibc)), "0"),
-            ("__cuda", overridden("CUDA", None), "0"),
+            ("__cuda", overridden("CUDA", self.cuda), "0"),
             ("__archspec", Some("1".to_owned()), processor),
         ];
         let mut packages = Vec::new();

@@ -54,10 +54,15 @@ pub trait Builder: fmt::Debug + Send + Sync {
     }
 
     /// Where this builder wants our own base before it builds a plan that starts from it, where it cannot make that
-    /// base: another builder makes it, and [`BuildContext::base`] is then what came of it.
-    fn base_output(&self, plan: &BuildPlan) -> Option<Output> {
-        let _ = plan;
-        None
+    /// base: another builder makes it, and [`BuildContext::base`] is then what came of it. What this one cannot build
+    /// is refused here, before anybody makes anything for it.
+    async fn base_output(
+        &self,
+        plan: &BuildPlan,
+        cx: &BuildContext<'_>,
+    ) -> Result<Option<Output>, BuildError> {
+        let _ = (plan, cx);
+        Ok(None)
     }
 
     /// Where images go when nobody says: [`Output::Push`] with a registry is
@@ -87,8 +92,6 @@ pub enum Capability {
     PythonPackages,
     /// Install Conda packages.
     CondaPackages,
-    /// Install CUDA or cuDNN by version.
-    Cuda,
     /// Run shell commands.
     Run,
     /// Mount secrets while packages are installed.

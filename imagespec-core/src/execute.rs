@@ -385,10 +385,12 @@ impl Run<'_> {
             builder: candidate.name.to_owned(),
             reference,
         });
-        let own = match candidate.builder.base_output(&job.plan) {
-            Some(place) if job.plan.has_made_base() => Some(self.own_base(job, &cx, place).await?),
-            _ => None,
-        };
+        let mut own = None;
+        if job.plan.has_made_base()
+            && let Some(place) = candidate.builder.base_output(&job.plan, &cx).await?
+        {
+            own = Some(self.own_base(job, &cx, place).await?);
+        }
         let cx = BuildContext {
             base: own.as_ref().or(base),
             ..cx

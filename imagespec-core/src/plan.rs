@@ -41,10 +41,10 @@ pub struct BuildPlan {
     /// Helper images of builders that use some. Not in the digest: they say how, not what.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub helper_images: BTreeMap<String, String>,
-    /// Version of CUDA to install.
+    /// Version of CUDA, whose packages are among those of Conda.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cuda: Option<String>,
-    /// Version of cuDNN to install.
+    /// Version of cuDNN, whose package is among those of Conda.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cudnn: Option<String>,
     /// A file with settings of registries. Not in the digest, as in flytekit.
@@ -102,6 +102,8 @@ pub enum Step {
     },
     /// Install Conda packages.
     CondaPackages {
+        /// Field of the spec that asks for it: `conda_packages`, `cuda`, `cudnn` or `conda_channels`.
+        field: String,
         /// Match specifications, in the order written.
         packages: Vec<String>,
         /// Channels after `conda-forge`, in the order written.
@@ -287,8 +289,8 @@ impl BuildPlan {
             env: IndexMap::new(),
             runtime_packages: Vec::new(),
             helper_images: BTreeMap::new(),
-            cuda: None,
-            cudnn: None,
+            cuda: self.cuda.clone(),
+            cudnn: self.cudnn.clone(),
             registry_config: None,
             files: BTreeMap::new(),
             image_id: None,
@@ -302,7 +304,7 @@ impl BuildPlan {
     }
 
     /// What a builder must be able to do for this plan, each with the field of the spec that asks for it.
-    pub fn required(&self) -> BTreeMap<Capability, &'static str> {
+    pub fn required(&self) -> BTreeMap<Capability, &str> {
         let mut required = BTreeMap::new();
         let base = match self.base {
             Base::Debian { .. } => Capability::BaseDebian,
@@ -316,10 +318,7 @@ impl BuildPlan {
         for step in &self.steps {
             let (capability, field) = match step {
                 Step::AptPackages { .. } => (Capability::AptPackages, "apt_packages"),
-                Step::CondaPackages { packages, .. } if packages.is_empty() => {
-                    (Capability::CondaPackages, "conda_channels")
-                }
-                Step::CondaPackages { .. } => (Capability::CondaPackages, "conda_packages"),
+                Step::CondaPackages { field, .. } => (Capability::CondaPackages, &**field),
                 Step::PythonPackages {
                     requirements: Some(_),
                     ..
@@ -329,11 +328,6 @@ impl BuildPlan {
                 Step::Copy { .. } => continue,
             };
             required.insert(capability, field);
-        }
-        for (version, field) in [(&self.cudnn, "cudnn"), (&self.cuda, "cuda")] {
-            if version.is_some() {
-                required.insert(Capability::Cuda, field);
-            }
         }
         if self.registry_config.is_some() {
             required.insert(Capability::RegistryConfig, "registry_config");
@@ -365,7 +359,7 @@ impl BuildPlan {
     }
 
     /// The fields of the spec that ask for something, for messages.
-    pub fn fields(&self) -> BTreeSet<&'static str> {
+    pub fn fields(&self) -> BTreeSet<&str> {
         self.required().into_values().collect()
     }
 }
@@ -375,8 +369,7 @@ impl Step {
     pub fn field(&self) -> &str {
         match self {
             Self::AptPackages { .. } => "apt_packages",
-            Self::CondaPackages { packages, .. } if packages.is_empty() => "conda_channels",
-            Self::CondaPackages { .. } => "conda_packages",
+            Self::CondaPackages { field, .. } => field,
             Self::PythonPackages {
                 requirements: Some(_),
                 ..
@@ -390,9 +383,11 @@ impl Step {
     fn frame(&self, hash: &mut Framed) {
         match self {
             Self::AptPackages { packages } => texts(hash.text("apt"), packages),
-            Self::CondaPackages { packages, channels } => {
-                texts(texts(hash.text("conda"), packages), channels)
-            }
+            Self::CondaPackages {
+                field: _,
+                packages,
+                channels,
+            } => texts(texts(hash.text("conda"), packages), channels),
             Self::PythonPackages {
                 requirements,
                 packages,

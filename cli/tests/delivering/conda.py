@@ -161,6 +161,12 @@ def make(source, folder):
     package(forge, "impossible", "1.0", {"share/a": (b"a", False)}, ["hello >=3"], "generic")
     package(forge, "fragile", "1.0", {"share/fragile": (b"f", False)}, noarch="generic")
     package(forge, "gpu", "1.0", {"share/gpu": (b"g", False)}, ["__cuda >=12"], "generic")
+    for version in ("12.4", "12.6"):
+        package(forge, "cuda-version", version, {f"share/cuda/{version}": (b"v", False)}, noarch="generic")
+        files = {"lib/libcudart.so.12": (version.encode(), False)}
+        package(forge, "cuda-runtime", f"{version}.1", files, [f"cuda-version {version}.*"])
+    package(forge, "cudatoolkit", "11.8.0", {"lib/libcudart.so.11": (b"11.8", False)})
+    package(forge, "cudnn", "9.1.0.70", {"lib/libcudnn.so.9": (b"9.1", False)})
     # The channel of somebody, which is asked second, and has one list.
     script = b'echo "$PKG_NAME $PKG_VERSION was here" > "$PREFIX/share/scripted.txt"\nhello >> "$PREFIX/share/scripted.txt"\n'
     files = {"bin/.scripted-post-link.sh": (script, True), "share/scripted/a": (b"a", False)}

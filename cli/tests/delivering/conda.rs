@@ -270,6 +270,16 @@ conda_channels = ["acme"]
 conda_packages = ["acme::hello", "python=3.14"]
 [images.gpu]
 conda_packages = ["gpu", "python=3.14"]
+[images.accelerated]
+conda_packages = ["gpu", "python=3.14"]
+cuda = "12.4.1"
+cudnn = "9.1"
+[images.old]
+python_version = "3.14"
+cuda = "11.8"
+[images.missing]
+python_version = "3.14"
+cuda = "19"
 [images.folder]
 conda_packages = ["scripted", "python=3.14"]
 conda_channels = ["FOLDER/acme"]
@@ -308,6 +318,23 @@ conda_channels = ["FOLDER/acme"]
     let (code, told) = place.fails(&["build", "gpu", "--output", "store"]);
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("__cuda >=12"), "{told}");
+    // Who names a version of CUDA has its libraries, and packages may count on it.
+    place.builds(&["accelerated", "--output", "store"]);
+    let libraries = format!(
+        "cat {PREFIX}/lib/libcudart.so.12 {PREFIX}/lib/libcudnn.so.9 {PREFIX}/share/gpu; ls {PREFIX}/share/cuda"
+    );
+    let said = place.says(&exec("accelerated", &["sh", "-c", &libraries]));
+    assert_eq!(said, "12.49.1g12.4");
+    place.builds(&["old", "--output", "store"]);
+    let library = format!("{PREFIX}/lib/libcudart.so.11");
+    assert_eq!(place.says(&exec("old", &["cat", &library])), "11.8");
+    let (code, told) = place.fails(&["build", "missing", "--output", "store"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(
+        told.contains("cuda-version") && told.contains("`cuda` and `cudnn` are Conda"),
+        "{told}"
+    );
+
     place.set("CONDA_OVERRIDE_CUDA", "12.4");
     place.builds(&["gpu", "--output", "store"]);
 }

@@ -1,5 +1,6 @@
 //! From what was written to what is meant: every default filled in, every file read, once.
 
+mod conda;
 mod index;
 mod python;
 mod sources;
@@ -125,12 +126,7 @@ pub fn resolve_with(
         packages.dedup();
         steps.push(Step::AptPackages { packages });
     }
-    let packages = spec.conda_packages.clone().unwrap_or_default();
-    let channels = spec.conda_channels.iter().flatten();
-    let channels: Vec<_> = channels.map(|channel| inputs.strip(channel)).collect();
-    if !packages.is_empty() || !channels.is_empty() {
-        steps.push(Step::CondaPackages { packages, channels });
-    }
+    steps.extend(conda::packages(spec, &mut inputs)?);
     steps.extend(python::packages(spec, cx, &mut inputs)?);
     steps.extend(sources::source_root(spec, &mut inputs)?);
     steps.extend(sources::copies(spec, &mut inputs)?);

@@ -226,8 +226,8 @@ fn what_a_plan_needs_is_named_by_its_field() {
             json!(["bioconda"]),
             Capability::CondaPackages,
         ),
-        ("cuda", json!("12"), Capability::Cuda),
-        ("cudnn", json!("9"), Capability::Cuda),
+        ("cuda", json!("12"), Capability::CondaPackages),
+        ("cudnn", json!("9"), Capability::CondaPackages),
         (
             "registry_config",
             json!("r.json"),

@@ -202,6 +202,70 @@ fn packages_and_commands_go_into_whatever_a_base_is() {
 }
 
 #[test]
+fn what_a_base_wants_done_is_done_first() {
+    let Some(ground) = Ground::new() else {
+        return;
+    };
+    ground.onbuild(
+        "trigger:1",
+        &[
+            "ARG NAME=worker",
+            "ENV GREETING=\"hello $NAME\" PATH=/srv/bin:$PATH",
+            "WORKDIR /srv/bin",
+            "RUN printf '#!/bin/sh\\necho %s\\n' \"$GREETING, $NAME in $PWD\" > greet && chmod 755 greet",
+            "SHELL [\"/bin/bash\", \"-ec\"]",
+            "RUN [[ -x greet ]] && useradd --no-create-home \"$NAME\"",
+            "RUN [\"rm\", \"/usr/bin/python3\"]",
+            "LABEL greeted=\"by $NAME\"",
+            "CMD greet",
+        ],
+    );
+    let declaration = "commands = [\"id -u worker > /root/who\"]\npackages = [\"tabulate\"]\n\
+         [images.child]\nbase_image = { image = \"app\" }\n";
+    let place = Place::new(&app(&ground, "trigger:1", declaration));
+    let built = place.builds(&["app"]);
+    let runtime = ground.runtime("app", &tag(&built));
+    assert_eq!(runtime["OnBuild"], Value::Null, "{runtime}");
+    assert_eq!(runtime["Labels"]["greeted"], "by worker");
+    assert_eq!(
+        runtime["Cmd"],
+        serde_json::json!(["/bin/bash", "-ec", "greet"])
+    );
+    assert_eq!(place.builds(&["app"])["built"], false);
+    place.says(&["build", "child", "--registry", "", "--output", "store"]);
+    let look =
+        "greet; cat /root/who; python -c 'import sys; print(sys.base_prefix)'; ls /usr/bin/python3";
+    let exec = [
+        "exec",
+        "child",
+        "--progress",
+        "quiet",
+        "--",
+        "sh",
+        "-c",
+        look,
+    ];
+    let said = place.run(&exec);
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(said, "hello worker, worker in /srv/bin\n1001\n/usr\n");
+
+    for (trigger, problem) in [
+        ("COPY . /app", "takes files of a Docker context"),
+        (
+            "RUN --mount=type=cache,target=/x true",
+            "options are not known",
+        ),
+        ("RUN exit 3", "ended with code 3"),
+    ] {
+        ground.onbuild("refused:1", &[trigger]);
+        let place = Place::new(&app(&ground, "refused:1", ""));
+        let (_, told) = place.fails(&["build"]);
+        assert!(told.contains(problem), "{trigger}: {told}");
+        assert!(told.contains("base_image"), "{trigger}: {told}");
+    }
+}
+
+#[test]
 fn a_user_of_other_ids_has_what_is_added() {
     let Some(ground) = Ground::new() else {
         return;

@@ -143,12 +143,7 @@ impl Ground {
         let manifest = self.manifest(repository, tag);
         let size = manifest.len();
         let path = self.folder.path().join("manifest.json");
-        fs_err::write(&path, &manifest).expect("a file");
-        let output = Command::new("sha256sum")
-            .arg(&path)
-            .output()
-            .expect("a digest");
-        let digest = String::from_utf8_lossy(&output.stdout)[..64].to_owned();
+        let digest = written(&path, &manifest);
         let one = |digest: &str, architecture: &str| {
             json!({
                 "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -164,6 +159,30 @@ impl Ground {
         });
         fs_err::write(&path, index.to_string()).expect("a file");
         self.put(&path, &format!("{repository}/manifests/index"));
+    }
+
+    /// Pushes the ground with triggers, as Docker's images have them.
+    pub(crate) fn onbuild(&self, name: &str, triggers: &[&str]) {
+        self.copy("oci:{}/oci:ground", "dir:{}/onbuild", &["--format", "v2s2"]);
+        let folder = self.folder.path().join("onbuild");
+        let read = |name: &str| -> Value {
+            let text = fs_err::read(folder.join(name)).expect("a document");
+            serde_json::from_slice(&text).expect("JSON")
+        };
+        let mut manifest = read("manifest.json");
+        let digest = manifest["config"]["digest"].as_str().expect("a digest");
+        let mut config = read(digest.trim_start_matches("sha256:"));
+        config["config"]["OnBuild"] = json!(triggers);
+        let config = config.to_string().into_bytes();
+        let digest = written(&folder.join("config"), &config);
+        fs_err::rename(folder.join("config"), folder.join(&digest)).expect("a configuration");
+        manifest["config"]["digest"] = format!("sha256:{digest}").into();
+        manifest["config"]["size"] = config.len().into();
+        written(
+            &folder.join("manifest.json"),
+            manifest.to_string().as_bytes(),
+        );
+        self.copy("dir:{}/onbuild", &format!("docker://{{}}/{name}"), &[]);
     }
 
     fn put(&self, file: &Path, address: &str) {
@@ -216,6 +235,13 @@ impl Ground {
         let mut config: Value = serde_json::from_slice(&config).expect("a configuration");
         config["config"].take()
     }
+}
+
+/// Writes a file. Returns its SHA-256.
+fn written(path: &Path, content: &[u8]) -> String {
+    fs_err::write(path, content).expect("a file");
+    let output = Command::new("sha256sum").arg(path).output();
+    String::from_utf8_lossy(&output.expect("a digest").stdout)[..64].to_owned()
 }
 
 fn done(command: &mut Command) {
