@@ -1,6 +1,6 @@
 //! Conda packages: an environment solved from channels, written package by package without running anything.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use imagespec_conda::{
     Channels, Facts, Layout, Login, Package, Request, Session, fetch, file, layers as packages,

@@ -73,9 +73,6 @@ impl Assembly<'_> {
             if !platform.is_host() {
                 return Err(refused("and its programs do not run on this machine"));
             }
-            if !matches!(state.user(), "" | "0" | "root" | "0:0" | "root:root") {
-                return Err(refused("as another user than root"));
-            }
             let recipe = Recipe::Trigger(Trigger {
                 text: text.clone(),
                 argv,
@@ -155,8 +152,9 @@ impl State {
         }
     }
 
-    fn user(&self) -> &str {
-        &self.runtime.user
+    fn is_root(&self) -> bool {
+        let root = ["", "0", "root", "0:0", "root:root"];
+        root.contains(&self.runtime.user.as_str())
     }
 
     fn cwd(&self) -> &str {
@@ -197,6 +195,7 @@ impl State {
             return Err("whose options are not known here".to_owned());
         }
         match name.as_str() {
+            "RUN" if !self.is_root() => return Err("as another user than root".to_owned()),
             "RUN" => return self.command(rest).map(Some),
             "ENV" => {
                 for (name, value) in pairs(rest, &self.variables())? {
@@ -495,11 +494,13 @@ mod tests {
             Ok(Some(vec!["mkdir".into(), "-p".into(), "/srv/app".into()]))
         );
         state.apply("WORKDIR sub").expect("applied");
+        state.apply("USER nobody").expect("applied");
+        assert!(state.apply("RUN true").is_err());
         let text = serde_json::to_value(&state.runtime).expect("JSON");
         assert_eq!(
             text,
             json!({
-                "User": "root",
+                "User": "nobody",
                 "Env": ["PATH=/bin:/x", "EMPTY=", "HOME_OF=/srv/app", "OLD=style value"],
                 "Entrypoint": ["serve", "$HOME_OF"],
                 "Cmd": ["/bin/bash", "-ec", "echo hi"],

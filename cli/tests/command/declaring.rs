@@ -133,8 +133,32 @@ fn checks_compare_with_the_builder() {
     --- stderr
     ");
     let cuda = Place::declaring("[images.app]\ncuda = \"latest\"\n[images.other]\n");
-    assert_snapshot!(cuda.run(&["check"]), @"");
-    assert_snapshot!(cuda.run(&["build", "app", "--progress", "quiet"]), @"");
+    assert_snapshot!(cuda.run(&["check"]), @r"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: invalid `cuda` of the image: `app`
+      caused by: expected a version, as `12` or `12.4`: `latest`
+    ");
+    let several = "[images.app]\nplatform = \"linux/amd64,linux/arm64\"\nbuilder = \"kaniko\"\n[images.other]\n";
+    let several = Place::declaring(several);
+    assert_snapshot!(several.run(&["check"]), @r"
+    exit code: 2
+    --- stdout
+    other: fine
+    --- stderr
+    error: cannot build `app`
+      caused by: builder `kaniko` does not support `platform` (foreign_platform)
+    hint: `imagespec builders` lists what each builder can do; choose another with `--builder`, or leave it out
+    ");
+    assert_snapshot!(several.run(&["build", "app", "--progress", "quiet"]), @r"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: cannot build `app`
+      caused by: builder `kaniko` does not support `platform` (foreign_platform)
+    hint: `imagespec builders` lists what each builder can do; choose another with `--builder`, or leave it out
+    ");
 }
 
 #[test]

@@ -209,6 +209,7 @@ fn what_a_base_wants_done_is_done_first() {
     ground.onbuild(
         "trigger:1",
         &[
+            "USER root",
             "ARG NAME=worker",
             "ENV GREETING=\"hello $NAME\" PATH=/srv/bin:$PATH",
             "WORKDIR /srv/bin",
@@ -255,9 +256,15 @@ fn what_a_base_wants_done_is_done_first() {
             "RUN --mount=type=cache,target=/x true",
             "options are not known",
         ),
+        ("RUN true", "as another user than root"),
         ("RUN exit 3", "ended with code 3"),
     ] {
-        ground.onbuild("refused:1", &[trigger]);
+        let user = if trigger == "RUN true" {
+            "USER nobody"
+        } else {
+            "USER root"
+        };
+        ground.onbuild("refused:1", &[user, trigger]);
         let place = Place::new(&app(&ground, "refused:1", ""));
         let (_, told) = place.fails(&["build"]);
         assert!(told.contains(problem), "{trigger}: {told}");
