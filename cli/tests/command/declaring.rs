@@ -151,14 +151,6 @@ fn checks_compare_with_the_builder() {
       caused by: builder `kaniko` does not support `platform` (foreign_platform)
     hint: `imagespec builders` lists what each builder can do; choose another with `--builder`, or leave it out
     ");
-    assert_snapshot!(several.run(&["build", "app", "--progress", "quiet"]), @r"
-    exit code: 2
-    --- stdout
-    --- stderr
-    error: cannot build `app`
-      caused by: builder `kaniko` does not support `platform` (foreign_platform)
-    hint: `imagespec builders` lists what each builder can do; choose another with `--builder`, or leave it out
-    ");
 }
 
 #[test]
