@@ -201,26 +201,26 @@ fn packages_and_commands_go_into_whatever_a_base_is() {
     );
 }
 
+/// What a base may want done.
+const TRIGGERS: [&str; 10] = [
+    "USER root",
+    "ARG NAME=worker",
+    "ENV GREETING=\"hello $NAME\" PATH=/srv/bin:$PATH",
+    "WORKDIR /srv/bin",
+    "RUN printf '#!/bin/sh\\necho %s\\n' \"$GREETING, $NAME in $PWD\" > greet && chmod 755 greet",
+    "SHELL [\"/bin/bash\", \"-ec\"]",
+    "RUN [[ -x greet ]] && useradd --no-create-home \"$NAME\"",
+    "RUN [\"rm\", \"/usr/bin/python3\"]",
+    "LABEL greeted=\"by $NAME\"",
+    "CMD greet",
+];
+
 #[test]
 fn what_a_base_wants_done_is_done_first() {
     let Some(ground) = Ground::new() else {
         return;
     };
-    ground.onbuild(
-        "trigger:1",
-        &[
-            "USER root",
-            "ARG NAME=worker",
-            "ENV GREETING=\"hello $NAME\" PATH=/srv/bin:$PATH",
-            "WORKDIR /srv/bin",
-            "RUN printf '#!/bin/sh\\necho %s\\n' \"$GREETING, $NAME in $PWD\" > greet && chmod 755 greet",
-            "SHELL [\"/bin/bash\", \"-ec\"]",
-            "RUN [[ -x greet ]] && useradd --no-create-home \"$NAME\"",
-            "RUN [\"rm\", \"/usr/bin/python3\"]",
-            "LABEL greeted=\"by $NAME\"",
-            "CMD greet",
-        ],
-    );
+    ground.onbuild("trigger:1", &TRIGGERS);
     let declaration = "commands = [\"id -u worker > /root/who\"]\npackages = [\"tabulate\"]\n\
          [images.child]\nbase_image = { image = \"app\" }\n";
     let place = Place::new(&app(&ground, "trigger:1", declaration));
@@ -389,6 +389,29 @@ fn what_a_base_cannot_give_is_refused_by_its_field() {
     assert!(told.contains("has no `/bin/bash`"), "{told}");
 }
 
+/// Builds an image by an engine and by ourselves, and compares what both say of themselves. Returns what a Python in
+/// them says.
+fn compare(place: &Place, engine: &Engine, look: &str) -> String {
+    let mut all = Vec::new();
+    for builder in ["default", "native"] {
+        let output = ["app", "--force", "--builder", builder, "--output", "docker"];
+        let network = ["--option", "network=host"];
+        let network = &network[..if builder == "default" { 2 } else { 0 }];
+        let built = place.builds(&[&output[..], network].concat());
+        assert_eq!(built["builder"], builder);
+        let name = built["reference"].as_str().expect("a name");
+        let said = engine.python(name, look);
+        let parts = "{{json .Config.User}} {{json .Config.WorkingDir}} {{json .Config.Entrypoint}} \
+             {{json .Config.Cmd}} {{json .Config.Labels}}";
+        let env = engine.inspect(name, "{{range .Config.Env}}{{println .}}{{end}}");
+        let mut env: Vec<_> = env.lines().map(str::to_owned).collect();
+        env.sort();
+        all.push((engine.inspect(name, parts), env, said));
+    }
+    assert_eq!(all[0], all[1]);
+    all.pop().expect("an image").2
+}
+
 #[test]
 fn an_engine_makes_of_a_base_what_native_makes_of_it() {
     let Some(ground) = Ground::new() else {
@@ -409,23 +432,22 @@ fn an_engine_makes_of_a_base_what_native_makes_of_it() {
          pwd.getpwnam('flytekit').pw_uid, pwd.getpwuid(1000).pw_name, os.path.isdir('/home/flytekit'), \
          sys.prefix, sys.base_prefix, os.path.exists('/etc/shadow'), open('/opt/venv/pyvenv.cfg').read(), \
          sorted(os.listdir('/opt/venv/bin')), os.stat('/root').st_uid, sorted(os.listdir('/etc/apt/sources.list.d')))";
-    let mut all = Vec::new();
-    for builder in ["default", "native"] {
-        let output = ["app", "--force", "--builder", builder, "--output", "docker"];
-        let network = ["--option", "network=host"];
-        let network = &network[..if builder == "default" { 2 } else { 0 }];
-        let built = place.builds(&[&output[..], network].concat());
-        assert_eq!(built["builder"], builder);
-        let name = built["reference"].as_str().expect("a name");
-        let said = engine.python(name, look);
-        let parts = "{{json .Config.User}} {{json .Config.WorkingDir}} {{json .Config.Entrypoint}} \
-             {{json .Config.Cmd}} {{json .Config.Labels}}";
-        let env = engine.inspect(name, "{{range .Config.Env}}{{println .}}{{end}}");
-        let mut env: Vec<_> = env.lines().map(str::to_owned).collect();
-        env.sort();
-        all.push((engine.inspect(name, parts), env, said));
-    }
-    assert_eq!(all[0], all[1]);
+    compare(&place, &engine, look);
+
+    ground.onbuild("trigger:1", &TRIGGERS);
+    let mut place = Place::new(&app(
+        &ground,
+        "trigger:1",
+        "packages = [\"tabulate\"]\ncommands = [\"id -u worker > /root/who\"]\n",
+    ));
+    place.set("DOCKER_HOST", &engine.address());
+    let look = "import os, subprocess, sys, tabulate; print(subprocess.getoutput('greet; cat /root/who'), sys.base_prefix, \
+         os.path.lexists('/usr/bin/python3'), oct(os.stat('/srv/bin/greet').st_mode), os.stat('/srv/bin').st_uid)";
+    let said = compare(&place, &engine, look);
+    assert!(
+        said.starts_with("hello worker, worker in /srv/bin\n1001 /usr False"),
+        "{said}"
+    );
 
     ground.changed(
         "other:1",
