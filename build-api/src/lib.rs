@@ -3,6 +3,8 @@
 //! Both sides name the version that they speak in [`VERSION_HEADER`]. A request without it is taken to be of the
 //! service's own version. An answer that is no success is a [`Failure`].
 
+use std::collections::BTreeMap;
+
 use imagespec_core::builder::BuiltImage;
 use imagespec_core::context::{BuildSettings, Destination};
 use imagespec_core::digest::Digest;
@@ -88,6 +90,10 @@ pub struct Wanted {
     /// How it is built.
     #[cfg_attr(feature = "schema", schema(value_type = Object))]
     pub settings: BuildSettings,
+    /// Secrets of the project that the installation of Python packages may read: the name under which the service has
+    /// each, and where the installation finds it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// A build that was taken on.

@@ -45,6 +45,9 @@ pub(crate) fn sameness(wanted: &Wanted) -> String {
     frame.list(&settings.labels, |frame, (name, value)| {
         frame.text(name).text(value);
     });
+    frame.list(&wanted.secrets, |frame, (name, target)| {
+        frame.text(name).text(target);
+    });
     let base = wanted.base.as_ref().and_then(|base| base.digest);
     frame.option(base.as_ref(), |frame, digest| {
         frame.digest(digest);

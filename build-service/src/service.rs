@@ -1,6 +1,6 @@
 //! The service: what its parts share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now;
 use crate::database::{Database, failed};
 use crate::files::Files;
-use crate::settings::Settings;
+use crate::settings::{Limits, Settings};
 use crate::{api, builds, tokens, worker};
 
 /// How often what nobody needs any more is removed.
@@ -39,8 +39,8 @@ pub(crate) struct Service {
     pub(crate) settings: Settings,
     pub(crate) database: Database,
     pub(crate) files: Files,
-    /// The builders of people who are trusted with this machine, and of others.
-    trusted: Builders,
+    /// The builders of projects with settings of their own, and of others.
+    own: BTreeMap<String, Builders>,
     others: Builders,
     /// Wakes a worker.
     pub(crate) work: Notify,
@@ -85,11 +85,7 @@ impl Builders {
 impl Service {
     /// Who builds for a project.
     pub(crate) fn builders(&self, project: &str) -> &Builders {
-        if self.settings.limits(project).trusted {
-            &self.trusted
-        } else {
-            &self.others
-        }
+        self.own.get(project).unwrap_or(&self.others)
     }
 
     /// Whoever follows a build waits for this.
@@ -149,10 +145,22 @@ impl Serving {
         let first_token = tokens::first(&database)
             .await
             .map_err(|error| failed(&error))?;
-        let stranger = Host {
-            strangers: true,
-            ..host.clone()
+        let builders = |limits: &Limits| {
+            let mut host = Host {
+                strangers: !limits.trusted,
+                ..host.clone()
+            };
+            if let Some(folder) = &limits.docker_config {
+                let folder = folder.to_string_lossy().into_owned();
+                host.variables.insert("DOCKER_CONFIG".to_owned(), folder);
+            }
+            Builders::find(registry, &host, &settings)
         };
+        let own = settings.projects.iter().map(|(project, limits)| {
+            let builders = builders(limits);
+            let found = builders.map_err(|error| error.context(format!("project `{project}`")))?;
+            Ok((project.clone(), found))
+        });
         let listen = settings.listen;
         let listener = TcpListener::bind(listen).await.map_err(|error| {
             BuildError::unavailable(format!("cannot listen at `{listen}`"))
@@ -161,8 +169,8 @@ impl Serving {
         })?;
         let address = listener.local_addr().map_err(unwritten)?;
         let service = Service {
-            trusted: Builders::find(registry, host, &settings)?,
-            others: Builders::find(registry, &stranger, &settings)?,
+            own: own.collect::<Result<_, BuildError>>()?,
+            others: builders(&settings.defaults)?,
             settings,
             database,
             files,

@@ -64,6 +64,11 @@ pub struct Limits {
     pub bases: Vec<String>,
     /// Package indexes that its images may name. Others get those of the service's machine.
     pub indexes: Vec<String>,
+    /// Secrets that its builds may name, and the file that holds each. Python packages are fetched with the logins in
+    /// them.
+    pub secrets: BTreeMap<String, PathBuf>,
+    /// A folder with a `config.json` as Docker has it: the logins at registries for its builds, in place of the service's.
+    pub docker_config: Option<PathBuf>,
     /// Whether its people are trusted with the service's machine: their images may go anywhere, and run commands.
     pub trusted: bool,
     /// Whether its images may run commands where the builder walls them off: `native` does not.
@@ -86,6 +91,8 @@ impl Default for Limits {
             registries: Vec::new(),
             bases: Vec::new(),
             indexes: Vec::new(),
+            secrets: BTreeMap::new(),
+            docker_config: None,
             trusted: false,
             commands: false,
             builds: 4,

@@ -4,10 +4,11 @@
 mod locks;
 mod servers;
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use imagespec_build_api::Wanted;
-use imagespec_core::context::ContextFiles;
+use imagespec_core::context::{ContextFiles, SecretMount};
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::{
     Base, BuildPlan, ContextEntry, PackageIndex, Requirements, RequirementsKind, Step,
@@ -19,6 +20,35 @@ use crate::settings::Limits;
 /// What to do where only trust helps.
 const TRUST: &str = "whoever runs the service can trust the project: `trusted = true`";
 
+/// The secrets that a request names, as files of this machine.
+pub(crate) fn mounts(
+    secrets: &BTreeMap<String, String>,
+    limits: &Limits,
+) -> Result<Vec<SecretMount>, BuildError> {
+    let refused = |message: String| BuildError::input(message).field("secrets");
+    let mount = |(name, target): (&String, &String)| {
+        let Some(source) = limits.secrets.get(name) else {
+            let message = format!("the service has no such secret for the project: `{name}`");
+            let known: Vec<_> = limits.secrets.keys().map(String::as_str).collect();
+            return Err(refused(message).hint(match &known[..] {
+                [] => "it has none; whoever runs the service adds some: `secrets`".to_owned(),
+                known => format!("it has {}", known.join(", ")),
+            }));
+        };
+        let path = Path::new(target);
+        let is_plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+        if !path.is_absolute() || !path.components().all(is_plain) || target.ends_with('/') {
+            let message = format!("expected an absolute path for the secret `{name}`: `{target}`");
+            return Err(refused(message));
+        }
+        Ok(SecretMount {
+            source: source.clone(),
+            target: path.to_owned(),
+        })
+    };
+    secrets.iter().map(mount).collect()
+}
+
 /// Refuses a request that is not sound, or that the project may not make.
 pub(crate) fn request(wanted: &Wanted, limits: &Limits) -> Result<(), BuildError> {
     sound(&wanted.plan)?;
@@ -28,6 +58,7 @@ pub(crate) fn request(wanted: &Wanted, limits: &Limits) -> Result<(), BuildError
             .field("registry_config")
             .hint("leave it out; whoever runs the service sets `[registries]`"));
     }
+    mounts(&wanted.secrets, limits)?;
     let destination = &wanted.destination;
     let Some(registry) = &destination.registry else {
         let message = "an image of the build service needs a registry";

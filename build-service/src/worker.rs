@@ -198,7 +198,9 @@ pub(crate) async fn pipeline(
         destination,
         base,
         settings,
+        secrets,
     } = wanted.clone();
+    let secrets = vet::mounts(&secrets, service.settings.limits(project))?;
     let jobs = service.settings.workers.max(1);
     // How much is done at once here is no matter of the client's.
     let settings = BuildSettings {
@@ -212,7 +214,7 @@ pub(crate) async fn pipeline(
         output: Some(Output::Push),
         push: true,
         files,
-        secrets: Vec::new(),
+        secrets,
         logins: IndexLogins::default(),
         settings,
         builder: builders.builder.clone(),

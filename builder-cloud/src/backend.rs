@@ -75,7 +75,7 @@ impl Union {
         plan: &BuildPlan,
         cx: &BuildContext<'_>,
     ) -> Result<Asked, BuildError> {
-        let wanted = wanted(plan, cx)?;
+        let wanted = wanted(plan, cx, &self.options)?;
         for _ in 0..TRIES {
             let sending = send::files(remote, plan, cx);
             let sent = cx.cancel.run_until_cancelled(sending).await;
@@ -136,12 +136,16 @@ impl Union {
 }
 
 /// What is asked for. What would have to travel and must not is refused.
-fn wanted(plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<Wanted, BuildError> {
+fn wanted(
+    plan: &BuildPlan,
+    cx: &BuildContext<'_>,
+    options: &Options,
+) -> Result<Wanted, BuildError> {
     if !cx.secrets.is_empty() {
         let message = "a secret file of this machine does not travel to the build service";
         return Err(BuildError::input(message)
             .field("pip_secret_mounts")
-            .hint("whoever runs the service gives it logins of its own"));
+            .hint("whoever runs the service can give it to the project, and option `secrets` then names it: `secrets = { netrc = \"/root/.netrc\" }`"));
     }
     if cx.logins.iter().next().is_some() {
         let message = "a login at a package index does not travel to the build service";
@@ -155,6 +159,7 @@ fn wanted(plan: &BuildPlan, cx: &BuildContext<'_>) -> Result<Wanted, BuildError>
         destination: cx.destination.clone(),
         base: cx.base.cloned(),
         settings: cx.settings.clone(),
+        secrets: options.secrets.clone(),
     })
 }
 
@@ -192,7 +197,7 @@ impl Builder for Union {
         plan: &BuildPlan,
         cx: &BuildContext<'_>,
     ) -> Result<Option<BuiltImage>, BuildError> {
-        let wanted = wanted(plan, cx)?;
+        let wanted = wanted(plan, cx, &self.options)?;
         if !cx.destination.extra_tags.is_empty() {
             // The service gives them to what it finds, too, when it is asked for the image.
             return Ok(None);

@@ -1,5 +1,6 @@
 //! Options of the builder: where the service is, and who asks.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -52,6 +53,10 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
         "whether the service may speak plain HTTP elsewhere than on this machine",
     ),
     (
+        "secrets",
+        "secrets that the service has for the project, by name, and where the installation of Python packages finds each: `{ netrc = \"/root/.netrc\" }`",
+    ),
+    (
         "on_interrupt",
         "what becomes of the build when this command is interrupted: `cancel`, `detach`, or `ask` (the default; where nobody can be asked, it is cancelled)",
     ),
@@ -64,6 +69,8 @@ pub(crate) struct Options {
     token: Source,
     pub(crate) project: Option<String>,
     ca: Option<PathBuf>,
+    /// By the name that the service knows.
+    pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) on_interrupt: OnInterrupt,
 }
 
@@ -112,6 +119,7 @@ impl Options {
                 "token_command" => read.token = Source::Command(command(name, value)?),
                 "project" => read.project = Some(text(name, value)?),
                 "ca" => read.ca = Some(file(name, value)?),
+                "secrets" => read.secrets = secrets(name, value)?,
                 "insecure" => {
                     insecure = match value {
                         Value::Bool(insecure) => *insecure,
@@ -287,6 +295,20 @@ fn file(name: &str, value: &Value) -> Result<PathBuf, BuildError> {
     let path = value.as_str().map(PathBuf::from);
     path.filter(|path| path.is_absolute())
         .ok_or_else(|| ENTRY.wrong_option(name, "the path of a file, from the root", value))
+}
+
+fn secrets(name: &str, value: &Value) -> Result<BTreeMap<String, String>, BuildError> {
+    let parsed = value
+        .as_str()
+        .and_then(|text| serde_json::from_str(text).ok());
+    let table = parsed.as_ref().unwrap_or(value).as_object();
+    let secret = |(name, target): (&String, &Value)| {
+        let target = target.as_str().filter(|target| target.starts_with('/'))?;
+        Some((name.clone(), target.to_owned()))
+    };
+    let secrets = table.and_then(|table| table.iter().map(secret).collect());
+    let expected = "a table of names and absolute paths, as `{ netrc = \"/root/.netrc\" }`";
+    secrets.ok_or_else(|| ENTRY.wrong_option(name, expected, value))
 }
 
 fn command(name: &str, value: &Value) -> Result<Vec<String>, BuildError> {

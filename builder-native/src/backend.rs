@@ -104,9 +104,7 @@ impl Builder for Native {
             Capability::OutputOciDir,
             Capability::OutputTar,
         ]);
-        if self.host.strangers {
-            able.remove(&Capability::Secrets);
-        } else if cfg!(target_os = "linux") {
+        if !self.host.strangers && cfg!(target_os = "linux") {
             able.insert(Capability::Run);
         }
         able

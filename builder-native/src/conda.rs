@@ -366,7 +366,7 @@ impl Assembly<'_> {
                 )),
             ));
         }
-        let path = format!("{CONDA_BIN}:{}", DEFAULT_PATH);
+        let path = format!("{CONDA_BIN}:{DEFAULT_PATH}");
         let env = IndexMap::from([
             ("PATH".to_owned(), path),
             ("PREFIX".to_owned(), CONDA_PREFIX.to_owned()),

@@ -242,9 +242,12 @@ impl State {
                 }
             }
             "EXPOSE" => {
-                let port = |word: String| match word.contains('/') {
-                    true => word,
-                    false => format!("{word}/tcp"),
+                let port = |word: String| {
+                    if word.contains('/') {
+                        word
+                    } else {
+                        format!("{word}/tcp")
+                    }
                 };
                 let ports = words()?.into_iter().map(port).collect();
                 self.add("ExposedPorts", ports);

@@ -369,13 +369,12 @@ impl Step {
     pub fn field(&self) -> &str {
         match self {
             Self::AptPackages { .. } => "apt_packages",
-            Self::CondaPackages { field, .. } => field,
             Self::PythonPackages {
                 requirements: Some(_),
                 ..
             } => "requirements",
             Self::PythonPackages { .. } => "packages",
-            Self::Copy { field, .. } => field,
+            Self::CondaPackages { field, .. } | Self::Copy { field, .. } => field,
             Self::Run { .. } => "commands",
         }
     }

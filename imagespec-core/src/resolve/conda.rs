@@ -63,7 +63,7 @@ fn numbers<'v>(
     let is_number = |part: &&str| {
         (1..=6).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
     };
-    if numbers.len() <= most && numbers.iter().all(|part| is_number(&part)) {
+    if numbers.len() <= most && numbers.iter().all(is_number) {
         return Ok(numbers);
     }
     let message = format!("expected a version, as `12` or `12.4`: `{version}`");

@@ -1,9 +1,13 @@
 //! Who may do what, and what nobody may.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::fixture::{Service, Trust};
-use crate::place::has;
+use crate::logins::{holding, serve};
+use crate::place::{has, told};
+use crate::registry::Served;
 
 /// A token of a project, made by the command.
 fn token(service: &Service, scope: &str, project: &str) -> String {
@@ -240,6 +244,100 @@ fn strangers_run_nothing_and_reach_nothing_of_the_service() {
         assert_eq!(code, Some(2), "{elsewhere}: {said}");
         assert!(said.contains("may not push"), "{said}");
     }
+}
+
+/// `user` and [`PASSWORD`], as `htpasswd -nbB` writes them.
+const HTPASSWD: &str = "user:$2y$05$RUI722TZ8JH5sSO.XqTqn.785Mz3FfakQS/jRAz9HGe7YMxo.F51W\n";
+/// The password of a registry.
+const PASSWORD: &str = "planted-registry-password";
+/// `user` and [`PASSWORD`], as Docker keeps them.
+const AUTH: &str = "dXNlcjpwbGFudGVkLXJlZ2lzdHJ5LXBhc3N3b3Jk";
+
+#[test]
+fn secrets_and_logins_of_a_project_are_the_service_s_and_named() {
+    if !has("python3") || !has("docker-registry") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &str| fs_err::write(path(name), text).expect("a file");
+    write("htpasswd", HTPASSWD);
+    let guarded = Served::new(&[
+        ("REGISTRY_AUTH", Path::new("htpasswd")),
+        ("REGISTRY_AUTH_HTPASSWD_REALM", Path::new("test")),
+        ("REGISTRY_AUTH_HTPASSWD_PATH", &path("htpasswd")),
+    ]);
+    fs_err::create_dir(path("index")).expect("a folder");
+    let (_index, port) = serve(
+        "server.py",
+        &path("index"),
+        "reader:planted-index-password",
+        &[],
+    );
+    write(
+        "netrc",
+        "machine 127.0.0.1 login reader password planted-index-password\n",
+    );
+    fs_err::create_dir(path("docker")).expect("a folder");
+    let logins = json!({"auths": {&guarded.address: {"auth": AUTH}}});
+    write("docker/config.json", &logins.to_string());
+    let at = folder.path().display();
+    let settings = format!(
+        "[projects.acme]\ntrusted = true\ndocker_config = \"{at}/docker\"\n\
+         [projects.acme.secrets]\nindex = \"{at}/netrc\"\n[projects.other]\ntrusted = true\n"
+    );
+    let Some(service) = Service::configured(Trust::Trusted, &settings) else {
+        return;
+    };
+    let place = service.place(&format!(
+        "[images.app]\npackages = [\"guarded-one\"]\npip_index = \"http://127.0.0.1:{port}/simple\"\n"
+    ));
+    let registry = format!("{}/team", guarded.address);
+    let build = |project: &str, secrets: &str| {
+        let project = format!("project={project}");
+        let secrets = format!("secrets={secrets}");
+        let arguments = ["build", "--builder", "union", "--registry", &registry];
+        let options = ["--option", &project, "--option", &secrets];
+        let output = place.run(&[&arguments[..], &options].concat());
+        let said = format!(
+            "{}{}",
+            told(&output),
+            String::from_utf8_lossy(&output.stdout)
+        );
+        for secret in [PASSWORD, AUTH, "planted-index-password"] {
+            assert!(!said.contains(secret), "{said}");
+        }
+        (output.status.code(), said)
+    };
+    let index = r#"{"index": "/root/.netrc"}"#;
+    for (project, secrets, expected, parts) in [
+        (
+            "acme",
+            r#"{"idx": "/root/.netrc"}"#,
+            2,
+            &["`idx`", "it has index"][..],
+        ),
+        (
+            "acme",
+            r#"{"index": "/root/../x"}"#,
+            2,
+            &["an absolute path"],
+        ),
+        ("acme", r#"["index"]"#, 2, &["a table of names"]),
+        ("other", index, 2, &["`index`", "it has none"]),
+        ("acme", "{}", 1, &["401"]),
+        ("other", "{}", 4, &["cannot tell"]),
+        ("acme", index, 0, &["/team/app:"]),
+    ] {
+        let (code, said) = build(project, secrets);
+        assert_eq!(code, Some(expected), "{project} {secrets}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{project} {secrets}: {said}");
+        }
+    }
+    // What was asked for and built is kept, and what it was built with is not.
+    let words = [PASSWORD, AUTH, "planted-index-password"];
+    assert_eq!(holding(&[service.data.path()], &words), "");
 }
 
 #[test]

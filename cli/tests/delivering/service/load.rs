@@ -1,5 +1,6 @@
 //! How much a service bears, and what it adds to a build. Printed, and not asserted but for what is counted.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -40,6 +41,7 @@ impl Asker {
             service: format!("http://{}/v1", service.address),
             token: service.token.clone(),
             wanted: Wanted {
+                secrets: BTreeMap::new(),
                 image: "app".to_owned(),
                 plan,
                 destination,
