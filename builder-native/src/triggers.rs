@@ -64,6 +64,8 @@ impl Assembly<'_> {
                     .field(FIELD)
                     .hint("name the image that it was made from, or one made from it by its own Dockerfile")
             };
+            // Of a command in it: it may name another for those after it.
+            let cwd = state.cwd().to_owned();
             let argv = state.apply(text).map_err(|problem| refused(&problem))?;
             let Some(argv) = argv else { continue };
             let host = &self.native.host;
@@ -79,7 +81,7 @@ impl Assembly<'_> {
                 suite: debian(facts.distribution.as_deref(), facts.suite.as_deref())
                     .map(str::to_owned),
                 env: state.env_of_commands(),
-                cwd: state.cwd().to_owned(),
+                cwd,
             });
             let step = self.cx.progress.step(FIELD, recipe.title());
             let (layer, known) = self

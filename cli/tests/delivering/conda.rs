@@ -11,7 +11,7 @@ use crate::contract::{answers, differences, in_cluster};
 use crate::docker::HOST;
 use crate::engine::{Engine, Release, with_every_engine};
 use crate::logins::script;
-use crate::place::{Place, Running, has};
+use crate::place::{Place, Running, exec, has};
 use crate::pythons;
 use crate::service::fixture::Service;
 
@@ -157,10 +157,6 @@ fn place(declaration: &str) -> Option<(Place, Served)> {
     let mut place = Place::new(declaration);
     let served = Served::to(&mut place, channels());
     Some((place, served))
-}
-
-fn exec<'a>(name: &'a str, command: &[&'a str]) -> Vec<&'a str> {
-    [&["exec", name, "--progress", "quiet", "--"], command].concat()
 }
 
 #[test]

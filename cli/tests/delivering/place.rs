@@ -141,6 +141,11 @@ impl Place {
     }
 }
 
+/// What runs a command in an image, and says nothing else.
+pub(crate) fn exec<'a>(name: &'a str, command: &[&'a str]) -> Vec<&'a str> {
+    [&["exec", name, "--progress", "quiet", "--"], command].concat()
+}
+
 pub(crate) fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -7,7 +7,7 @@ mod variant;
 use serde_json::Value;
 
 use crate::engine::{Engine, Release};
-use crate::place::Place;
+use crate::place::{Place, exec};
 
 pub(crate) use variant::Ground;
 
@@ -173,28 +173,10 @@ fn packages_and_commands_go_into_whatever_a_base_is() {
     let look = "import tabulate, idna, sys, os, pwd; print(open('/root/who').read().strip(), os.getuid(), \
          pwd.getpwnam('flytekit').pw_uid, pwd.getpwuid(1000).pw_name, os.path.isdir('/home/flytekit'), \
          sys.prefix, sys.base_prefix, os.path.exists('/etc/shadow'))";
-    let said = place.says(&[
-        "exec",
-        "child",
-        "--progress",
-        "quiet",
-        "--",
-        "python",
-        "-c",
-        look,
-    ]);
+    let said = place.says(&exec("child", &["python", "-c", look]));
     assert_eq!(said, "root 1000 1000 worker True /opt/venv /usr False");
     let config = "cat /opt/venv/pyvenv.cfg";
-    let said = place.says(&[
-        "exec",
-        "child",
-        "--progress",
-        "quiet",
-        "--",
-        "/bin/sh",
-        "-c",
-        config,
-    ]);
+    let said = place.says(&exec("child", &["/bin/sh", "-c", config]));
     assert!(
         said.contains("home = /usr/bin\ninclude-system-site-packages = true"),
         "{said}"
@@ -202,7 +184,7 @@ fn packages_and_commands_go_into_whatever_a_base_is() {
 }
 
 /// What a base may want done.
-const TRIGGERS: [&str; 10] = [
+const TRIGGERS: [&str; 11] = [
     "USER root",
     "ARG NAME=worker",
     "ENV GREETING=\"hello $NAME\" PATH=/srv/bin:$PATH",
@@ -213,6 +195,7 @@ const TRIGGERS: [&str; 10] = [
     "RUN [\"rm\", \"/usr/bin/python3\"]",
     "LABEL greeted=\"by $NAME\"",
     "CMD greet",
+    "WORKDIR /srv/empty",
 ];
 
 #[test]
@@ -234,21 +217,14 @@ fn what_a_base_wants_done_is_done_first() {
     );
     assert_eq!(place.builds(&["app"])["built"], false);
     place.says(&["build", "child", "--registry", "", "--output", "store"]);
-    let look =
-        "greet; cat /root/who; python -c 'import sys; print(sys.base_prefix)'; ls /usr/bin/python3";
-    let exec = [
-        "exec",
-        "child",
-        "--progress",
-        "quiet",
-        "--",
-        "sh",
-        "-c",
-        look,
-    ];
-    let said = place.run(&exec);
+    let look = "greet; cat /root/who; python -c 'import sys; print(sys.base_prefix)'; cd /srv/empty && pwd; ls /usr/bin/python3";
+    let asked = exec("child", &["sh", "-c", look]);
+    let said = place.run(&asked);
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert_eq!(said, "hello worker, worker in /srv/bin\n1001\n/usr\n");
+    assert_eq!(
+        said,
+        "hello worker, worker in /srv/bin\n1001\n/usr\n/srv/empty\n"
+    );
 
     for (trigger, problem) in [
         ("COPY . /app", "takes files of a Docker context"),
@@ -297,17 +273,8 @@ fn a_user_of_other_ids_has_what_is_added() {
          print(os.getuid(), os.getgid(), own('/opt/venv', '/opt/venv/bin', '/opt/venv/pyvenv.cfg', tabulate.__file__, idna.__file__, \
          '/root', '/root/notes.txt', '/home/flytekit', *cached.glob('*.pyc')), own('/root/made'), len(list(cached.glob('*.pyc'))) > 0)";
     place.says(&["build", "child", "--registry", "", "--output", "store"]);
-    let exec = [
-        "exec",
-        "child",
-        "--progress",
-        "quiet",
-        "--",
-        "python",
-        "-c",
-        look,
-    ];
-    assert_eq!(place.says(&exec), "1001 1002 [(1001, 1002)] [(0, 0)] True");
+    let asked = exec("child", &["python", "-c", look]);
+    assert_eq!(place.says(&asked), "1001 1002 [(1001, 1002)] [(0, 0)] True");
 }
 
 #[test]
@@ -442,7 +409,7 @@ fn an_engine_makes_of_a_base_what_native_makes_of_it() {
     ));
     place.set("DOCKER_HOST", &engine.address());
     let look = "import os, subprocess, sys, tabulate; print(subprocess.getoutput('greet; cat /root/who'), sys.base_prefix, \
-         os.path.lexists('/usr/bin/python3'), oct(os.stat('/srv/bin/greet').st_mode), os.stat('/srv/bin').st_uid)";
+         os.path.lexists('/usr/bin/python3'), oct(os.stat('/srv/bin/greet').st_mode), os.stat('/srv/bin').st_uid, os.listdir('/srv/empty'))";
     let said = compare(&place, &engine, look);
     assert!(
         said.starts_with("hello worker, worker in /srv/bin\n1001 /usr False"),
