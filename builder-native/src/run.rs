@@ -18,7 +18,7 @@ use imagespec_oci::store::BlobWriter;
 use imagespec_python::index::{Loan, network};
 use imagespec_python::lock::Libc;
 use imagespec_python::uv::Uv;
-use imagespec_sandbox::{Job, Mount, Snapshots, Tier, changes, run};
+use imagespec_sandbox::{Job, Mount, Snapshots, Tier, Workspace, changes, run};
 use indexmap::IndexMap;
 
 use crate::assemble::{Assembly, Draft};
@@ -179,20 +179,16 @@ impl Assembly<'_> {
         let tier = imagespec_sandbox::tier(host).await.map_err(|error| {
             BuildError::from(imagespec_sandbox::Error::from(error)).field(script.field)
         })?;
-        let work = tempfile::Builder::new()
-            .prefix(".run-")
-            .tempdir_in(&host.cache_dir);
-        let work = work.map_err(|error| {
+        let work = Workspace::new_in(&host.cache_dir, ".run-").map_err(|error| {
             BuildError::failed("cannot make a folder for the sandbox").caused_by(&error)
         })?;
-        let upper = work.path().join("upper");
         let mount = |(source, target): (PathBuf, PathBuf)| Mount {
             source,
             target,
             writable: false,
         };
         let job = Job {
-            upper: Some(upper.clone()),
+            workspace: Some(work.clone()),
             env: script
                 .env
                 .iter()
@@ -243,15 +239,10 @@ impl Assembly<'_> {
         let leftovers = LEFTOVERS.iter().map(PathBuf::from);
         let exclude: Vec<_> = script.exclude.into_iter().chain(leftovers).collect();
         let fill = move |layer: &mut LayerWriter<BlobWriter>| {
-            changes::write(&upper, tier, layer, &exclude)?;
+            changes::write(&work.upper(), tier, layer, &exclude)?;
             Ok(())
         };
-        let layer = self.layers.write(script.title, Box::new(fill)).await?;
-        let removed = imagespec_sandbox::remove_tree(&work.path().join("upper"));
-        removed.map_err(|error| {
-            BuildError::failed("cannot clean up after the sandbox").caused_by(&error)
-        })?;
-        Ok(layer)
+        self.layers.write(script.title, Box::new(fill)).await
     }
 
     /// The folders of the unpacked layers that `wanted` picks, base first.

@@ -13,8 +13,7 @@ use imagespec_core::mask::Mask;
 use imagespec_core::platform::Platform;
 use imagespec_python::index::{Settings, indexes, redacted};
 use imagespec_python::lock::{CHECKOUTS, Order, Workshop};
-use imagespec_sandbox::{Job, Mount, remove_tree, run};
-use tempfile::TempDir;
+use imagespec_sandbox::{Job, Mount, Workspace, run};
 
 use crate::assemble::{Assembly, Draft, environment};
 use crate::limits::exceeded;
@@ -59,7 +58,7 @@ pub(crate) struct Task<'a> {
 
 /// What came of a task.
 pub(crate) struct Done {
-    work: TempDir,
+    work: Workspace,
     /// Whether it succeeded.
     pub(crate) success: bool,
     /// Its last lines.
@@ -75,10 +74,8 @@ impl Assembly<'_> {
         let tier = tier.map_err(|error| {
             BuildError::from(imagespec_sandbox::Error::from(error)).field(task.field)
         })?;
-        let work = tempfile::Builder::new()
-            .prefix(".build-")
-            .tempdir_in(&host.cache_dir)
-            .map_err(|error| unusable(&error))?;
+        let work =
+            Workspace::new_in(&host.cache_dir, ".build-").map_err(|error| unusable(&error))?;
         let uv = lent_uv(host, draft.foundation.libc, &draft.platform).await?;
         let loan = indexes(task.settings, Path::new(AUTHORITIES));
         let mut mounts = loan.mounts;
@@ -96,7 +93,7 @@ impl Assembly<'_> {
         env.extend(task.env);
         let line = format!("{PREPARE}{}", task.script);
         let job = Job {
-            upper: Some(work.path().join("upper")),
+            workspace: Some(work.clone()),
             env,
             mounts: mounts.into_iter().map(mount).collect(),
             limits: self.native.limits,
@@ -137,7 +134,7 @@ impl Assembly<'_> {
 impl Done {
     /// The folder of results on this machine, in which nothing is to be believed. Nothing of the task runs any more.
     pub(crate) fn results(&self) -> Result<PathBuf, BuildError> {
-        let mut folder = self.work.path().join("upper");
+        let mut folder = self.work.upper();
         for part in RESULTS.trim_start_matches('/').split('/') {
             folder.push(part);
             let kind = fs_err::symlink_metadata(&folder).map_err(|error| unusable(&error))?;
@@ -148,13 +145,6 @@ impl Done {
             }
         }
         Ok(folder)
-    }
-}
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        // Also what denies its owner; what resists even so goes with the folder, or with the cache.
-        let _ = remove_tree(&self.work.path().join("upper"));
     }
 }
 
@@ -291,20 +281,21 @@ mod tests {
 
     #[test]
     fn the_folder_of_results_is_no_way_out() {
+        let place = tempfile::tempdir().expect("a folder");
         let done = || Done {
-            work: tempfile::tempdir().expect("a folder"),
+            work: Workspace::new_in(place.path(), ".build-").expect("a folder"),
             success: true,
             said: String::new(),
         };
         let sound = done();
-        let upper = sound.work.path().join("upper");
+        let upper = sound.work.upper();
         fs_err::create_dir_all(upper.join("tmp/imagespec/out")).expect("a folder");
         let results = sound.results().expect("results");
         assert_eq!(results, upper.join("tmp/imagespec/out"));
         let outside = tempfile::tempdir().expect("a folder");
         fs_err::create_dir_all(outside.path().join("imagespec/out")).expect("a folder");
         let hostile = done();
-        let upper = hostile.work.path().join("upper");
+        let upper = hostile.work.upper();
         fs_err::create_dir_all(&upper).expect("a folder");
         fs_err::os::unix::fs::symlink(outside.path(), upper.join("tmp")).expect("a link");
         hostile.results().expect_err("a link to another folder");

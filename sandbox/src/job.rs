@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::workspace::Workspace;
+
 /// How much the machine lets a sandbox do. Snapshots and upper directories belong to the tier they were
 /// made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,11 +64,9 @@ pub struct Mount {
 pub struct Job {
     /// Folders of unpacked layers, the lowest first; at least one, at most 480.
     pub layers: Vec<PathBuf>,
-    /// Where changes are kept: a folder, made if missing, which may hold the changes of earlier jobs. What
-    /// cannot be recorded on the files themselves is in files beside it, with `.owners` and `.layers` added to
-    /// its name.
-    /// `None` discards the changes.
-    pub upper: Option<PathBuf>,
+    /// Where changes are kept, which may hold those of earlier jobs. `None` discards them.
+    #[serde(skip)]
+    pub workspace: Option<Workspace>,
     /// The program and its arguments; the program is looked up in `PATH` of `env` if it has no slash.
     pub argv: Vec<String>,
     /// The whole environment, in order; nothing is inherited.
@@ -140,7 +140,7 @@ impl Job {
     pub fn new(layers: Vec<PathBuf>, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             layers,
-            upper: None,
+            workspace: None,
             argv: argv.into_iter().map(Into::into).collect(),
             env: Vec::new(),
             cwd: PathBuf::from("/"),

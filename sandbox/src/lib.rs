@@ -2,7 +2,7 @@
 //!
 //! [`Snapshots`] unpacks layers once. A [`Job`] names the layers that make a root file system and the command to
 //! run in it; [`run`](fn@run), [`exec`] and [`spawn`] run it over an overlay in namespaces of its own, and
-//! [`changes::write`] turns what it left in the upper directory into a layer.
+//! [`changes::write`] turns what it left in its [`Workspace`] into a layer.
 //!
 //! Entering a user namespace takes a process with a single thread, so all of it happens in a helper: the
 //! program that [`Host::sandbox_init`](imagespec_core::host::Host::sandbox_init) names, which is to call
@@ -12,6 +12,7 @@
 
 mod error;
 mod job;
+mod workspace;
 
 #[cfg(target_os = "linux")]
 pub mod changes;
@@ -47,6 +48,7 @@ pub use elsewhere::{
 
 pub use error::{Error, Unsupported};
 pub use job::{Exit, Job, Limit, Limits, Mount, Network, Tier};
+pub use workspace::Workspace;
 
 #[cfg(target_os = "linux")]
 pub use self::{

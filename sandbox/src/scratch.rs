@@ -8,6 +8,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::job::Job;
 use crate::owner;
+use crate::workspace::Workspace;
 
 const PREFIX: &str = ".sandbox-";
 
@@ -20,14 +21,15 @@ pub(crate) struct Scratch {
     owners: PathBuf,
     /// Held while the folder is in use.
     _lock: fs_err::File,
+    /// Outlives the folder, which is in it.
+    _workspace: Option<Workspace>,
 }
 
 impl Scratch {
-    /// Makes the folders of `job`: beside its upper directory, on whose file system they must be, or below
-    /// `cache`.
+    /// Makes the folders of `job`: in its workspace, on whose file system they must be, or below `cache`.
     pub(crate) fn new(job: &Job, cache: &Path) -> io::Result<Self> {
-        let parent = match &job.upper {
-            Some(upper) => upper.parent().unwrap_or(Path::new("/")).to_owned(),
+        let parent = match &job.workspace {
+            Some(workspace) => workspace.path().to_owned(),
             None => cache.join("sandbox"),
         };
         fs_err::create_dir_all(&parent)?;
@@ -39,22 +41,24 @@ impl Scratch {
         let lock = fs_err::File::open(&path)?;
         // The sweep of another job may hold it for a moment.
         flock(&lock, FlockOperation::LockExclusive)?;
-        let upper = job.upper.clone().unwrap_or_else(|| path.join("upper"));
-        let owners = match &job.upper {
-            Some(upper) => owner::table_of(upper),
-            None => path.join("owners"),
+        let (upper, owners) = match &job.workspace {
+            Some(workspace) => {
+                let upper = workspace.upper();
+                owner::write_layers(&upper, &job.layers)?;
+                let owners = owner::table_of(&upper);
+                (upper, owners)
+            }
+            None => (path.join("upper"), path.join("owners")),
         };
         let scratch = Self {
             path,
             upper,
             owners,
             _lock: lock,
+            _workspace: job.workspace.clone(),
         };
         for name in ["work", "mounts", "links", "root"] {
             fs_err::create_dir(scratch.path.join(name))?;
-        }
-        if job.upper.is_some() {
-            owner::write_layers(&scratch.upper, &job.layers)?;
         }
         if !scratch.upper.is_dir() {
             fs_err::create_dir(&scratch.upper)?;

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use imagespec_sandbox::{Error, Exit, Mount, Network, Tier, exec, run, spawn, tier};
+use imagespec_sandbox::{Error, Exit, Mount, Network, Tier, Workspace, exec, run, spawn, tier};
 use tokio_util::sync::CancellationToken;
 
 use place::Place;
@@ -94,7 +94,7 @@ async fn exec_answers_what_a_shell_would() {
         let place = Place::new(tier);
         let mut job = place.job(&["sh", "-c", "exit $(($(id -u) - 997))"]);
         (job.uid, job.gid) = (1000, 1000);
-        job.upper = None;
+        job.workspace = None;
         assert_eq!(exec(&place.host, &job, tier).await.unwrap(), 3);
         job.argv = vec!["sh".into(), "-c".into(), "kill -15 $$".into()];
         assert_eq!(exec(&place.host, &job, tier).await.unwrap(), 143);
@@ -208,7 +208,7 @@ async fn deletions_and_replaced_folders_are_recorded() {
         );
         // The changes, unpacked and mounted as a layer, show the same.
         let mut job = place.job(&["sh", "-c", "ls /home/user; cat /srv/b; test ! -e /etc/motd"]);
-        job.upper = None;
+        job.workspace = None;
         job.layers.push(place.unpack_changes());
         let (exit, lines) = place.run(&job).await.unwrap();
         assert!(exit.success());
@@ -330,7 +330,11 @@ async fn cancelling_ends_every_process() {
 async fn what_is_dropped_is_gone_once_it_settled() {
     for tier in tiers() {
         let place = Place::new(tier);
-        let job = place.job(&["sh", "-c", "echo up; mkdir -p /srv/a/b; sleep 1000"]);
+        let endless = "mkdir -m 0 /srv/shut; echo up; while :; do i=x$i; >/srv/${#i}; done";
+        let mut job = place.job(&["sh", "-c", endless]);
+        let workspace = Workspace::new_in(&place.folder("elsewhere"), "dropped-").unwrap();
+        let path = workspace.path().to_owned();
+        job.workspace = Some(workspace);
         let cancel = CancellationToken::new();
         let up = tokio::sync::Notify::new();
         let mut line = |_: &str| up.notify_one();
@@ -338,7 +342,10 @@ async fn what_is_dropped_is_gone_once_it_settled() {
             ended = run(&place.host, &job, tier, &mut line, &cancel) => panic!("{ended:?}"),
             () = up.notified() => {}
         }
+        assert!(path.exists());
+        drop(std::mem::replace(&mut job, place.job(&["sleep", "1000"])));
         imagespec_sandbox::settle();
+        assert!(!path.exists());
         drop(spawn(&place.host, &job, tier, Stdio::null()).unwrap());
         imagespec_sandbox::settle();
         assert_eq!(place.scratch(), [""; 0]);
@@ -438,12 +445,7 @@ async fn nothing_is_left_behind() {
         let place = Place::new(tier);
         let (exit, _) = sh(&place, "mkdir -m 0 /srv/shut; true").await;
         assert!(exit.success());
-        let left: Vec<_> = std::fs::read_dir(place.upper().parent().unwrap())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .filter(|name| name.to_string_lossy().starts_with(".sandbox-"))
-            .collect();
-        assert!(left.is_empty(), "{left:?}");
-        imagespec_sandbox::remove_tree(&place.upper()).unwrap();
+        assert_eq!(place.scratch(), [""; 0]);
+        imagespec_sandbox::remove_tree(&place.workspace.upper()).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use imagespec_core::host::Host;
 use imagespec_oci::layer::{LayerWriter, Metadata};
-use imagespec_sandbox::{Error, Exit, Job, Mount, Tier, changes, run, unpack};
+use imagespec_sandbox::{Error, Exit, Job, Mount, Tier, Workspace, changes, run, unpack};
 use tokio_util::sync::CancellationToken;
 
 /// An entry of the layer of changes.
@@ -20,6 +20,7 @@ pub(crate) struct Entry {
 pub(crate) struct Place {
     pub(crate) host: Host,
     pub(crate) tier: Tier,
+    pub(crate) workspace: Workspace,
     folder: tempfile::TempDir,
 }
 
@@ -39,7 +40,13 @@ impl Place {
             sandbox_init: vec![PathBuf::from(init)],
             ..Host::default()
         };
-        let place = Self { host, tier, folder };
+        let workspace = Workspace::new_in(folder.path(), "workspace-").unwrap();
+        let place = Self {
+            host,
+            tier,
+            workspace,
+            folder,
+        };
         unpack(&root_file_system()[..], &place.folder("base"), tier).unwrap();
         place
     }
@@ -53,19 +60,15 @@ impl Place {
 
     /// The folders that jobs need while they run.
     pub(crate) fn scratch(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let entries = std::fs::read_dir(self.workspace.path()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.starts_with(".sandbox-")).collect()
-    }
-
-    pub(crate) fn upper(&self) -> PathBuf {
-        self.folder.path().join("upper")
     }
 
     /// A job over the root file system that keeps its changes.
     pub(crate) fn job(&self, argv: &[&str]) -> Job {
         let mut job = Job::new(vec![self.folder("base")], argv.iter().copied());
-        job.upper = Some(self.upper());
+        job.workspace = Some(self.workspace.clone());
         job.env = vec![("PATH".into(), "/bin".into())];
         job
     }
@@ -102,7 +105,7 @@ impl Place {
             parents,
         )
         .unwrap();
-        changes::write(&self.upper(), self.tier, &mut writer, exclude).unwrap();
+        changes::write(&self.workspace.upper(), self.tier, &mut writer, exclude).unwrap();
         let (bytes, _) = writer.finish().unwrap();
         let mut tar = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut tar)
