@@ -138,6 +138,7 @@ mod tests {
             libc: None,
             accounts: accounts.iter().map(account).collect(),
             python: None,
+            conda: None,
             parts: parts.iter().copied().collect(),
         }
     }

@@ -51,7 +51,7 @@ impl Assembly<'_> {
                 self.given(made, platform).await?
             }
             (Base::Debian { suite }, _) => self.debian(suite, platform).await?,
-            (Base::Image { .. }, _) => self.image(platform)?,
+            (Base::Image { .. }, _) => self.image(platform).await?,
             (Base::Reference { reference }, _) => {
                 let draft = self.reference(reference, platform).await;
                 draft.map_err(|error| {
@@ -286,19 +286,25 @@ impl Assembly<'_> {
     }
 
     /// An image that was built before this one and is in the store.
-    fn image(&self, platform: &Platform) -> Result<Draft, BuildError> {
+    async fn image(&self, platform: &Platform) -> Result<Draft, BuildError> {
         let missing = |what: &str| {
             BuildError::failed(format!("the image that this one starts from {what}"))
                 .field("base_image")
                 .hint("build it here with the `native` builder: `imagespec build --force` on its target")
         };
-        let digest = self
-            .cx
-            .base
-            .and_then(|base| base.digest)
-            .ok_or_else(|| missing("has no digest"))?;
-        let blobs = self.native.store.blobs();
+        let base = self.cx.base.ok_or_else(|| missing("is nowhere"))?;
         let absent = |error: std::io::Error| missing("is not in the local store").caused_by(&error);
+        let store = &self.native.store;
+        let digest = match base.digest {
+            Some(digest) => digest,
+            // What an engine was loaded with is here under the same name.
+            None => store
+                .find(&base.reference)
+                .map_err(absent)?
+                .map(|record| record.descriptor.digest)
+                .ok_or_else(|| missing("is not in the local store"))?,
+        };
+        let blobs = store.blobs();
         let manifest = match Document::read(blobs, &digest).map_err(absent)? {
             Document::Manifest(_) => digest,
             Document::Index(index) => {
@@ -309,11 +315,16 @@ impl Assembly<'_> {
             }
         };
         let image = Image::read(blobs, &manifest, platform).map_err(absent)?;
+        let Some(provenance) = Provenance::read(&self.native.host, &manifest) else {
+            // Another builder made it, and brought it here.
+            let made = (manifest, image);
+            let looked = self.look_into(&base.reference, made, &Origin::Store, platform);
+            return Ok(looked.await?.0);
+        };
         let Provenance {
             foundation,
             mut layers,
-        } = Provenance::read(&self.native.host, &manifest)
-            .ok_or_else(|| missing("was not made here"))?;
+        } = provenance;
         for LazyLayer { layer, origin } in &mut layers {
             // The files of its build context are not in this one's.
             let is_copy = matches!(origin, Origin::Recipe { recipe, .. } if recipe.is_copy());

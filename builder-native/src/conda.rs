@@ -33,6 +33,8 @@ use crate::run::{Script, can_run};
 
 /// The field that asks for packages.
 const FIELD: &str = "conda_packages";
+/// The file of what an environment provides that says all of it: for images on top of it, wherever they are made.
+pub(crate) const ENVIRONMENT: &str = "environment.json";
 
 /// Where CUDA may come from if not from Conda.
 const ELSEWHERE: &str = "`cuda` and `cudnn` are Conda packages; a `base_image` may have them, too, and those of PyPI \
@@ -323,11 +325,19 @@ impl Assembly<'_> {
     ) -> Result<Fill, BuildError> {
         let brought = self.brought(wanted, layout).await?;
         let (layout, specs) = (layout.clone(), specs.to_vec());
+        let environment = serde_json::to_vec(&Environment {
+            specs: specs.clone(),
+            packages: wanted.to_vec(),
+        })
+        .unwrap_or_default();
         Ok(Box::new(move |layer| {
             packages::write_records(&brought, &layout, &specs, layer)?;
             let provided = provided(&brought);
             let pins = provided.iter().map(|one| one.pin() + "\n");
-            let mut files = vec![("pins.txt".to_owned(), pins.collect::<String>().into_bytes())];
+            let mut files = vec![
+                ("pins.txt".to_owned(), pins.collect::<String>().into_bytes()),
+                (ENVIRONMENT.to_owned(), environment),
+            ];
             for one in &provided {
                 files.push(one.wheel().map_err(LayerError::from)?);
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use imagespec_core::contract::{CONDA_PREFIX, DEFAULT_PATH, USER_HOME, WORKDIR};
+use imagespec_core::contract::{CONDA_PREFIX, CONDA_PROVIDED, DEFAULT_PATH, USER_HOME, WORKDIR};
 use imagespec_core::digest::{Digest, Framed};
 use imagespec_core::error::BuildError;
 use imagespec_core::host::Host;
@@ -19,15 +19,19 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::assemble::environment;
+use crate::conda::ENVIRONMENT;
 use crate::libc;
+use crate::provenance::Environment;
 use crate::run::open;
 
 /// Version of what is found: part of the name under which it is kept.
-const RECIPE: u64 = 3;
+const RECIPE: u64 = 4;
 /// The largest small file that is read, in bytes.
 const SMALL: u64 = 1 << 20;
 /// The largest package database, in bytes.
 const STATUS: u64 = 64 << 20;
+/// The largest record of a Conda environment, in bytes.
+const RECORD: u64 = 32 << 20;
 /// The largest layer, in bytes of its tar: a bound on what a small blob may unpack to.
 const LAYER: u64 = 256 << 30;
 /// How much of a program says what it is, in bytes.
@@ -63,6 +67,8 @@ pub(crate) struct Facts {
     /// `etc/passwd`, `etc/group`, `etc/shadow` and `etc/gshadow`, where they are.
     pub(crate) accounts: Vec<Account>,
     pub(crate) python: Option<Found>,
+    /// The Conda environment, if it was made by us, here or elsewhere.
+    pub(crate) conda: Option<Environment>,
     pub(crate) parts: BTreeSet<Part>,
 }
 
@@ -208,6 +214,9 @@ impl Inspection<'_> {
             libc: libc::find(tree, program),
             accounts: accounts(tree)?,
             python,
+            conda: tree
+                .file(&format!("{CONDA_PROVIDED}/{ENVIRONMENT}"))
+                .and_then(|file| serde_json::from_slice(&file.content).ok()),
             parts: parts
                 .into_iter()
                 .filter_map(|(part, is_there)| is_there.then_some(part))
@@ -288,10 +297,17 @@ fn wanted(path: &[u8], entry: &LayerEntry) -> Option<u64> {
     match name {
         "pyvenv.cfg" => Some(HEAD),
         "EXTERNALLY-MANAGED" => Some(0),
+        ENVIRONMENT if is_provided(path) => Some(RECORD),
         name if is_program && name.starts_with("python") => Some(HEAD),
         _ if AUTHORITIES.contains(&path) => Some(0),
         _ => is_program.then_some(4),
     }
+}
+
+/// Whether a file is where a Conda environment of ours says what it has.
+fn is_provided(path: &str) -> bool {
+    let folder = path.rsplit_once('/').map(|(folder, _)| folder);
+    folder == CONDA_PROVIDED.strip_prefix('/')
 }
 
 /// The Python at a path, if it is one that can be run.

@@ -143,7 +143,7 @@ impl Assembly<'_> {
             }
             let wheels = missing.iter().flat_map(|at| match &image[*at].origin {
                 Origin::Recipe { recipe, .. } => recipe.wheels(),
-                Origin::Registry { .. } => &[],
+                Origin::Registry { .. } | Origin::Store => &[],
             });
             self.fetch_wheels("fetch wheels".to_owned(), wheels).await?;
             let each: Vec<_> = missing
@@ -162,6 +162,13 @@ impl Assembly<'_> {
     pub(crate) async fn bring(&self, image: &[LazyLayer], at: usize) -> Result<(), BuildError> {
         let LazyLayer { layer, origin } = &image[at];
         match origin {
+            Origin::Store => {
+                let message =
+                    "a layer of the image that this one starts from is not in the local store";
+                Err(BuildError::failed(message)
+                    .field("base_image")
+                    .hint("build that image again with `--force`"))
+            }
             Origin::Recipe { key, recipe } => {
                 let made = self.make(&image[..at], key, recipe, false).await?;
                 if made.digest == layer.digest {

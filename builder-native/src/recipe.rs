@@ -34,6 +34,8 @@ pub(crate) enum Origin {
         registry: String,
         repository: String,
     },
+    /// Nobody: it came with an image that another builder made.
+    Store,
 }
 
 /// What a layer is made from. Layers below it are those of its image.

@@ -46,12 +46,31 @@ impl Assembly<'_> {
             .named
             .get_or_try_init(|| resolve(&self.native.host, text))
             .await?;
-        let (mut manifest, mut image) = self.read_base(named, platform).await?;
+        let (manifest, image) = self.read_base(named, platform).await?;
+        let origin = Origin::Registry {
+            registry: named.registry.clone(),
+            repository: named.repository.clone(),
+        };
+        let base = (manifest, image);
+        let (draft, known) = self.look_into(text, base, &origin, platform).await?;
+        step.finish(known, format!("{}", named.digest.unwrap_or(manifest)));
+        Ok(draft)
+    }
+
+    /// What stands on an image that was made elsewhere: its manifest, what it says, and where its layers are had. Says
+    /// whether somebody looked into it before.
+    pub(crate) async fn look_into(
+        &self,
+        text: &str,
+        (mut manifest, mut image): (Digest, Image),
+        origin: &Origin,
+        platform: &Platform,
+    ) -> Result<(Draft, bool), BuildError> {
         let triggers = triggers::take(&mut image.runtime);
         let mut layers = image
             .layers
             .iter()
-            .map(|layer| base_layer(named, layer))
+            .map(|layer| base_layer(origin, layer))
             .collect::<Result<Vec<_>, _>>()?;
         let runtime = &image.runtime;
         let (mut facts, known) = self.facts(manifest, &layers, runtime, platform).await?;
@@ -81,8 +100,7 @@ impl Assembly<'_> {
             self.add(&mut draft, recipe).await?;
         }
         self.warn(&facts, text);
-        step.finish(known, format!("{}", named.digest.unwrap_or(manifest)));
-        Ok(draft)
+        Ok((draft, known))
     }
 
     /// The manifest and the image of a base for a platform: what is here, else from the registry.
@@ -289,7 +307,8 @@ impl Assembly<'_> {
             python,
             libc: facts.libc,
             user: (USER_ID, USER_ID),
-            conda: None,
+            // Whoever wrote it says where its packages are fetched.
+            conda: facts.conda.clone().filter(|_| !self.native.host.strangers),
             has_conda: facts.parts.contains(&Part::Conda),
             venv: facts.parts.contains(&Part::Venv),
             system_site_packages: managed || wanted.is_some(),
@@ -314,7 +333,7 @@ impl Assembly<'_> {
 }
 
 /// A layer of a base, as it is.
-fn base_layer(named: &Reference, layer: &Layer) -> Result<LazyLayer, BuildError> {
+fn base_layer(origin: &Origin, layer: &Layer) -> Result<LazyLayer, BuildError> {
     let media_type = layer_media_type(&layer.media_type).map_err(|error| {
         BuildError::input("a layer of the base image cannot be read")
             .field("base_image")
@@ -325,10 +344,7 @@ fn base_layer(named: &Reference, layer: &Layer) -> Result<LazyLayer, BuildError>
             media_type: media_type.to_owned(),
             ..layer.clone()
         },
-        origin: Origin::Registry {
-            registry: named.registry.clone(),
-            repository: named.repository.clone(),
-        },
+        origin: origin.clone(),
     })
 }
 

@@ -19,7 +19,7 @@ use crate::prefix::Replaced;
 use crate::solve::Package;
 
 /// Version of what is written, part of the key of its layer.
-const RECIPE: u64 = 1;
+const RECIPE: u64 = 2;
 
 /// A package to be written.
 #[derive(Debug)]

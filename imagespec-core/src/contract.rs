@@ -12,7 +12,7 @@ pub const CONDA_ROOT: &str = "/opt/micromamba";
 /// The Conda environment, where there is one: its Python is the image's.
 pub const CONDA_PREFIX: &str = "/opt/micromamba/envs/runtime";
 /// Where the Conda environment says which Python distributions it has, for installers that do not see it:
-/// `pins.txt`, and a wheel without content for each.
+/// `pins.txt`, and a wheel without content for each. Builders may keep more beside them.
 pub const CONDA_PROVIDED: &str = "/opt/micromamba/envs/runtime/share/imagespec";
 /// Where the Conda environment has its programs: after the virtual environment on `PATH`.
 pub const CONDA_BIN: &str = "/opt/micromamba/envs/runtime/bin";

@@ -304,17 +304,11 @@ impl Run<'_> {
 
     async fn image(&self, index: usize) -> Result<Outcome, BuildError> {
         let job = &self.jobs[index];
-        let base = match &job.base {
+        let base = match self.below(job).await {
             None => None,
-            Some(Below::Built(image)) => Some(image.clone()),
-            Some(Below::Job(base)) => match self
-                .result(*base)
-                .await
-                .map_err(|error| in_image(&job.target, error))?
-            {
-                Outcome::Done(image) => Some(image),
-                Outcome::WouldBuild { .. } => return Ok(self.would_build(index)),
-            },
+            Some(Ok(Outcome::Done(image))) => Some(image),
+            Some(Ok(Outcome::WouldBuild { .. })) => return Ok(self.would_build(index)),
+            Some(Err(error)) => return Err(in_image(&job.target, error)),
         };
         let _permit = self
             .permits
@@ -334,6 +328,14 @@ impl Run<'_> {
                 _ => in_image(&job.target, error),
             }),
             () = graceful => Err(BuildError::interrupted()),
+        }
+    }
+
+    /// What became of the image that a job's starts from, if there is one.
+    async fn below(&self, job: &Job) -> Option<Result<Outcome, BuildError>> {
+        match job.base.as_ref()? {
+            Below::Built(image) => Some(Ok(Outcome::Done(image.clone()))),
+            Below::Job(base) => Some(self.result(*base).await),
         }
     }
 
@@ -385,21 +387,87 @@ impl Run<'_> {
             builder: candidate.name.to_owned(),
             reference,
         });
+        self.make(job, &*candidate.builder, cx)
+            .await
+            .map(Outcome::Done)
+    }
+
+    /// Has an image built, after our own base where it starts from one.
+    async fn make(
+        &self,
+        job: &Job,
+        builder: &dyn Builder,
+        cx: BuildContext<'_>,
+    ) -> Result<BuiltImage, BuildError> {
         let mut own = None;
         if job.plan.has_made_base()
-            && let Some(place) = candidate.builder.base_output(&job.plan, &cx).await?
+            && let Some(place) = builder.base_output(&job.plan, &cx).await?
         {
             own = Some(self.own_base(job, &cx, place).await?);
         }
         let cx = BuildContext {
-            base: own.as_ref().or(base),
+            base: own.as_ref().or(cx.base),
             ..cx
         };
-        candidate
-            .builder
-            .build(&job.plan, &cx)
-            .await
-            .map(Outcome::Done)
+        builder.build(&job.plan, &cx).await
+    }
+
+    /// Where whoever makes a base with Conda packages over another image of ours finds that: in its registry, or in
+    /// the store, where whoever builds it puts it once more.
+    async fn reachable(
+        &self,
+        job: &Job,
+        cx: &BuildContext<'_>,
+    ) -> Result<(Base, Option<BuiltImage>), BuildError> {
+        let unreachable = || {
+            let message =
+                "Conda packages cannot be added to an image that is nowhere but in an engine";
+            BuildError::input(message)
+                .field("conda_packages")
+                .hint("name them in the first image, or choose `--builder native`")
+        };
+        let below = cx.base.ok_or_else(unreachable)?;
+        let parent = match job.base {
+            Some(Below::Job(at)) => Some((&self.jobs[at], self.chosen[at].as_ref())),
+            _ => None,
+        };
+        let place = match parent {
+            Some((parent, Ok(candidate))) => output(parent, candidate),
+            _ => cx.output.clone(),
+        };
+        if place == Output::Push {
+            let digest = below.digest.map(|digest| format!("@{digest}"));
+            let reference = format!("{}{}", below.reference, digest.unwrap_or_default());
+            return Ok((Base::Reference { reference }, None));
+        }
+        let Some((parent, Ok(candidate))) = parent else {
+            return Err(unreachable());
+        };
+        let base = match self.below(parent).await.transpose()? {
+            Some(Outcome::Done(image)) => Some(image),
+            _ => None,
+        };
+        let settings = BuildSettings {
+            force: false,
+            ..parent.settings.clone()
+        };
+        let kept = BuildContext {
+            output: &Output::Store,
+            destination: &parent.destination,
+            files: &*parent.files,
+            base: base.as_ref(),
+            secrets: &parent.secrets,
+            logins: &parent.logins,
+            settings: &settings,
+            progress: cx.progress,
+            cancel: cx.cancel.clone(),
+        };
+        let builder = &*candidate.builder;
+        let image = match builder.find(&parent.plan, &kept).await? {
+            Some(image) => image,
+            None => self.make(parent, builder, kept).await?,
+        };
+        Ok((job.plan.base.clone(), Some(image)))
     }
 
     /// Our own base, made by another builder and brought where this one starts from it.
@@ -415,12 +483,10 @@ impl Run<'_> {
                 .field("base_image")
                 .hint("name a `base_image`")
         })?;
-        let plan = job.plan.base_only();
+        let mut plan = job.plan.base_only();
+        let mut below = None;
         if matches!(plan.base, Base::Image { .. }) {
-            let message = "Conda packages cannot be added to an image that this builder made";
-            return Err(BuildError::input(message)
-                .field("conda_packages")
-                .hint("name them in the first image, or choose `--builder native`"));
+            (plan.base, below) = Box::pin(self.reachable(job, cx)).await?;
         }
         let registry = match place {
             Output::Push => job.destination.registry.clone(),
@@ -449,7 +515,7 @@ impl Run<'_> {
             let kept = BuildContext {
                 output: &Output::Store,
                 destination: &here,
-                base: None,
+                base: below.as_ref(),
                 secrets: &[],
                 settings: &settings,
                 cancel: cx.cancel.clone(),

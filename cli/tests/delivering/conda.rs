@@ -62,16 +62,16 @@ fn conda_packages_are_the_same_whoever_builds(engine: &Engine) {
         return;
     };
     place.set("DOCKER_HOST", &engine.address());
-    let asked = |arguments: &[&str]| {
+    let asked = |place: &Place, arguments: &[&str]| {
         let built = place.builds(&[&["--force", "--output", "docker"], arguments].concat());
         let name = built["reference"].as_str().expect("a name");
         let run = engine.python(name, "import subprocess as s; print(s.check_output('greet; greeted', shell=True, text=True))");
         (answers(engine, name), run)
     };
-    let (ours, run) = asked(&["--builder", "native"]);
+    let (ours, run) = asked(&place, &["--builder", "native"]);
     assert_eq!(run.trim(), "greetings True\ngreetings True");
     let network = &HOST[..];
-    let (theirs, same) = asked(&[&["--builder", "default"], network].concat());
+    let (theirs, same) = asked(&place, &[&["--builder", "default"], network].concat());
     assert_eq!(differences(&ours, &theirs, "default"), [""; 0]);
     assert_eq!(run, same);
 
@@ -91,16 +91,37 @@ fn conda_packages_are_the_same_whoever_builds(engine: &Engine) {
             "{builder}"
         );
     }
+
+    // Over an image that whoever builds made itself.
+    let on_top = r#"
+[images.app]
+base_image = { image = "first" }
+conda_packages = ["greeting"]
+packages = ["acme-greeting"]
+[images.first]
+python_version = "3.14"
+conda_packages = ["hello=1"]
+packages = ["python-dateutil==2.9.0.post0"]
+env = { A = "b" }
+"#;
+    place.write("imagespec.toml", on_top);
+    let (above, run) = asked(&place, &["--builder", "native"]);
+    assert_eq!(run.trim(), "greetings True\ngreetings True");
+    let (theirs, same) = asked(&place, &[&["--builder", "default"], network].concat());
+    assert_eq!(differences(&above, &theirs, "default"), [""; 0]);
+    assert_eq!(run, same);
     if engine.release != Release::Oldest {
         return;
     }
     let Some(cluster) = Cluster::shared() else {
         return;
     };
-    place.write("imagespec.toml", declaration);
-    for options in [cluster.options(), Cluster::own_options()] {
-        let there = in_cluster(&mut place, engine, &cluster, &options);
-        assert_eq!(differences(&ours, &there, "kaniko"), [""; 0], "{options:?}");
+    for (declaration, here) in [(declaration, ours), (on_top, above)] {
+        place.write("imagespec.toml", declaration);
+        for options in [cluster.options(), Cluster::own_options()] {
+            let there = in_cluster(&mut place, engine, &cluster, &options);
+            assert_eq!(differences(&here, &there, "kaniko"), [""; 0], "{options:?}");
+        }
     }
 }
 
