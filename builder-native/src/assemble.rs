@@ -7,7 +7,7 @@ use imagespec_core::context::BuildContext;
 use imagespec_core::contract::{self, USER_ID, WORKDIR};
 use imagespec_core::error::BuildError;
 use imagespec_core::login::IndexLogins;
-use imagespec_core::plan::{BuildPlan, Step};
+use imagespec_core::plan::{Base, BuildPlan, Step};
 use imagespec_core::platform::Platform;
 use imagespec_oci::Reference;
 use imagespec_oci::cache::Layer;
@@ -199,7 +199,15 @@ impl<'a> Assembly<'a> {
         let (draft, _) = tokio::join!(self.base(platform), self.tools());
         let mut draft = draft?;
         let base_env = environment(&draft.runtime);
-        let env = contract::environment(self.plan, &base_env);
+        let mut env = contract::environment(self.plan, &base_env);
+        let is_made = self.native.host.contained && self.plan.has_made_base();
+        if is_made && !matches!(self.plan.base, Base::Debian { .. }) {
+            let of_base = contract::extended(self.plan);
+            env.extend(of_base.filter_map(|name| {
+                let value = base_env.get(name)?;
+                Some((name.to_owned(), value.clone()))
+            }));
+        }
         draft.runtime.env = env
             .iter()
             .map(|(name, value)| format!("{name}={value}"))

@@ -64,6 +64,13 @@ pub fn directory(path: &[u8]) -> (u32, u32, u32) {
     (mode, uid, gid)
 }
 
+/// The variables to which [`environment`] adds: a base that was made for the plan, of an image that had them, has them
+/// as they are to be.
+pub fn extended(plan: &BuildPlan) -> impl Iterator<Item = &'static str> + '_ {
+    let names = ["PATH", "LD_LIBRARY_PATH"].into_iter();
+    names.filter(|name| !plan.env.contains_key(*name))
+}
+
 /// The environment of the image of `plan`, over a base whose `PATH` and `LD_LIBRARY_PATH` are given.
 /// Declared variables win over the contract's own, and `_F_IMG_ID` over both.
 pub fn environment(plan: &BuildPlan, base: &IndexMap<String, String>) -> IndexMap<String, String> {

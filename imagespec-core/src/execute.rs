@@ -440,6 +440,9 @@ impl Run<'_> {
             let reference = format!("{}{}", below.reference, digest.unwrap_or_default());
             return Ok((Base::Reference { reference }, None));
         }
+        if place == Output::Store {
+            return Ok((job.plan.base.clone(), Some(below.clone())));
+        }
         let Some((parent, Ok(candidate))) = parent else {
             return Err(unreachable());
         };
@@ -462,11 +465,8 @@ impl Run<'_> {
             progress: cx.progress,
             cancel: cx.cancel.clone(),
         };
-        let builder = &*candidate.builder;
-        let image = match builder.find(&parent.plan, &kept).await? {
-            Some(image) => image,
-            None => self.make(parent, builder, kept).await?,
-        };
+        // Where it is now it was made a moment ago, or is remembered. What the store has under its name may be another.
+        let image = self.make(parent, &*candidate.builder, kept).await?;
         Ok((job.plan.base.clone(), Some(image)))
     }
 

@@ -92,19 +92,14 @@ fn conda_packages_are_the_same_whoever_builds(engine: &Engine) {
         );
     }
 
-    // Over an image that whoever builds made itself.
-    let on_top = r#"
-[images.app]
-base_image = { image = "first" }
-conda_packages = ["greeting"]
-packages = ["acme-greeting"]
-[images.first]
-python_version = "3.14"
-conda_packages = ["hello=1"]
-packages = ["python-dateutil==2.9.0.post0"]
-env = { A = "b" }
-"#;
-    place.write("imagespec.toml", on_top);
+    // Over an image that whoever builds made itself, under a name that no other test gives to one of its own.
+    let first = format!("first-{:?}", engine.release).to_lowercase();
+    let on_top = format!(
+        "[images.app]\nbase_image = {{ image = \"{first}\" }}\nconda_packages = [\"greeting\"]\n\
+         packages = [\"acme-greeting\"]\n[images.{first}]\npython_version = \"3.14\"\n\
+         conda_packages = [\"hello=1\"]\npackages = [\"python-dateutil==2.9.0.post0\"]\nenv = {{ A = \"b\" }}\n"
+    );
+    place.write("imagespec.toml", &on_top);
     let (above, run) = asked(&place, &["--builder", "native"]);
     assert_eq!(run.trim(), "greetings True\ngreetings True");
     let (theirs, same) = asked(&place, &[&["--builder", "default"], network].concat());
@@ -116,7 +111,7 @@ env = { A = "b" }
     let Some(cluster) = Cluster::shared() else {
         return;
     };
-    for (declaration, here) in [(declaration, ours), (on_top, above)] {
+    for (declaration, here) in [(declaration, ours), (&*on_top, above)] {
         place.write("imagespec.toml", declaration);
         for options in [cluster.options(), Cluster::own_options()] {
             let there = in_cluster(&mut place, engine, &cluster, &options);

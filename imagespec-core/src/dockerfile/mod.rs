@@ -316,11 +316,8 @@ impl Writer<'_> {
         let mut env = contract::environment(self.plan, &base);
         env.shift_remove("_F_IMG_ID");
         if !is_ours && self.plan.has_made_base() {
-            // Whoever made the base has set them.
-            for name in ["PATH", "LD_LIBRARY_PATH"] {
-                if !self.plan.env.contains_key(name) {
-                    env.shift_remove(name);
-                }
+            for name in contract::extended(self.plan) {
+                env.shift_remove(name);
             }
         }
         let mut text = "ENV".to_owned();

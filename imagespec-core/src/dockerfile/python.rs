@@ -141,19 +141,21 @@ impl Writer<'_> {
 }
 
 /// What comes before and after the installation of packages over a Conda environment, whose distributions uv does not
-/// see: it is given them as wheels without content, stays with them where they fit, and what it installed of them is
-/// removed again.
+/// see: it is given them as wheels without content, stays with them where they fit and the virtual environment has no
+/// others, and what it installed of them is removed again.
 fn beside_conda(uv: &str, arguments: &mut Vec<String>) -> (String, String) {
     let pins = format!("{CONDA_PROVIDED}/pins.txt");
+    let freeze = format!("{uv} pip freeze --python {VENV}/bin/python");
     arguments.insert(1, format!("--find-links {CONDA_PROVIDED}"));
     let before = format!(
-        "stay='--constraints {pins}'; \\\n    \
+        "had=$({freeze}); stays=$(mktemp); stay=\"--constraints $stays\"; \\\n    \
+         grep -v -e \"$(echo \"$had\" | sed 's/==.*//; s/ @ .*//; s/.*/^&==/')\" {pins} > $stays || true; \\\n    \
          {uv} pip install --quiet --dry-run $stay {} 2>/dev/null || stay=; \\\n    ",
         arguments.join(" \\\n        ")
     );
     arguments.insert(1, "$stay".to_owned());
     let after = format!(
-        "there=$({uv} pip freeze --python {VENV}/bin/python | grep -xF -f {pins} || true); \\\n    \
+        "there=$({freeze} | grep -xF -f {pins} | grep -vxF -e \"$had\" || true); rm $stays; \\\n    \
          if [ -n \"$there\" ]; then {uv} pip uninstall --quiet --python {VENV}/bin/python $there; fi; \\\n    "
     );
     (before, after)
