@@ -86,6 +86,7 @@ impl Builder for Kaniko {
             Capability::PythonPackages,
             Capability::RuntimePackages,
             Capability::Secrets,
+            Capability::HelperImages,
             Capability::OutputPush,
             Capability::OutputOciDir,
             Capability::OutputTar,
@@ -93,7 +94,6 @@ impl Builder for Kaniko {
         if self.options.executor == Executor::Kaniko {
             able.insert(Capability::AptPackages);
             able.insert(Capability::Run);
-            able.insert(Capability::HelperImages);
         }
         able
     }

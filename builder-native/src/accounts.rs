@@ -25,17 +25,62 @@ pub(crate) fn ids(passwd: &str) -> Result<Option<(u32, u32)>, BuildError> {
     })
 }
 
+/// A user of a base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Its id, and that of its group.
+    pub(crate) ids: (u32, u32),
+    pub(crate) home: String,
+}
+
+impl Default for Found {
+    /// Root.
+    fn default() -> Self {
+        Self {
+            ids: (0, 0),
+            home: "/root".to_owned(),
+        }
+    }
+}
+
+/// The user that a `USER` of a Dockerfile names: by name or id, with or without a group. One whose id is in no file has
+/// the group 0 and no home, as in Docker.
+pub(crate) fn find(facts: &Facts, named: &str) -> Option<Found> {
+    let (user, group) = match named.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (named, None),
+    };
+    let passwd = text(facts, "etc/passwd");
+    let name = |line: &str| line.split(':').next().map(str::to_owned);
+    let mut lines = passwd.lines();
+    let known = match user.parse::<u32>() {
+        Ok(_) => lines.find(|line| line.split(':').nth(2) == Some(user)),
+        Err(_) => lines.find(|line| name(line).as_deref() == Some(user)),
+    };
+    let field = |at: usize| known.and_then(|line| line.split(':').nth(at));
+    let uid = field(2).unwrap_or(user).parse().ok()?;
+    let gid = match group {
+        None => field(3).unwrap_or("0").parse().ok()?,
+        Some(group) => match group.parse() {
+            Ok(gid) => gid,
+            Err(_) => self::field(text(facts, "etc/group"), group, 2)?
+                .parse()
+                .ok()?,
+        },
+    };
+    Some(Found {
+        ids: (uid, gid),
+        home: field(5).unwrap_or("/").to_owned(),
+    })
+}
+
 /// Files to add, and ids of a user and its group.
 type WithUser = (Option<Vec<Account>>, (u32, u32));
 
 /// The files of users and groups of a base with the image's user among them, `None` where it is there already, with
 /// its folders; and the ids that it has.
 pub(crate) fn with_user(facts: &Facts) -> Result<WithUser, BuildError> {
-    let text = |path: &str| {
-        let account = facts.accounts.iter().find(|account| account.path == path);
-        account.map_or("", |account| account.text.as_str())
-    };
-    if let Some(ids) = ids(text("etc/passwd"))? {
+    if let Some(ids) = ids(text(facts, "etc/passwd"))? {
         // Of which user the folders are is not among the facts; those of ours carry them along.
         let there = facts.parts.contains(&Part::Folders) && ids == (USER_ID, USER_ID);
         return Ok(((!there).then(Vec::new), ids));
@@ -87,6 +132,12 @@ fn started(path: &str, text: &str) -> Account {
         uid: 0,
         gid: 0,
     }
+}
+
+/// A file of users or groups; empty where there is none.
+fn text<'f>(facts: &'f Facts, path: &str) -> &'f str {
+    let account = facts.accounts.iter().find(|account| account.path == path);
+    account.map_or("", |account| account.text.as_str())
 }
 
 /// A field of the line of a name.

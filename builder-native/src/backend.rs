@@ -96,6 +96,7 @@ impl Builder for Native {
             Capability::RuntimePackages,
             Capability::RegistryConfig,
             Capability::Secrets,
+            Capability::HelperImages,
             Capability::ForeignPlatform,
             Capability::MultiPlatform,
             Capability::OutputPush,
@@ -140,6 +141,11 @@ impl Builder for Native {
         let _lock = lock.map_err(|error| store_error(&error))?;
         let work = async {
             deliver::reach(self, cx).await?;
+            if let Some(image) = plan.helper_images.get("uv_image") {
+                let message =
+                    format!("`native` installs without the uv of an image: `{image}` is not used");
+                cx.progress.notice(message);
+            }
             let assembly = Assembly::new(self, plan, cx)?;
             match assembly.deliver().await {
                 // What was known of the layer is forgotten by now.

@@ -388,6 +388,7 @@ impl Assembly<'_> {
             field: FIELD,
             argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), lines.join(" && ")],
             cwd: PathBuf::from(WORKDIR),
+            ids: (0, 0),
             env: &env,
             lent: Vec::new(),
             mounts: Vec::new(),

@@ -211,8 +211,15 @@ impl Assembly<'_> {
                 });
                 key.finish()
             }
-            Recipe::Trigger(Trigger { argv, env, cwd, .. }) => {
+            Recipe::Trigger(Trigger {
+                argv,
+                env,
+                cwd,
+                ids,
+                ..
+            }) => {
                 let mut key = over(below, "imagespec trigger");
+                key.number(ids.0.into()).number(ids.1.into());
                 key.text(cwd).list(argv, |key, word| {
                     key.text(word);
                 });

@@ -251,6 +251,7 @@ impl Assembly<'_> {
             // Every package system has it.
             argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), line],
             cwd: PathBuf::from(WORKDIR),
+            ids: (0, 0),
             env: &env,
             lent: Vec::new(),
             mounts,

@@ -197,6 +197,8 @@ pub(crate) struct Trigger {
     pub(crate) suite: Option<String>,
     pub(crate) env: IndexMap<String, String>,
     pub(crate) cwd: String,
+    /// Ids of the user and the group that it runs as.
+    pub(crate) ids: (u32, u32),
 }
 
 /// An interpreter of an image.

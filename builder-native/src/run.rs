@@ -63,6 +63,8 @@ pub(crate) struct Script<'a> {
     /// Program and arguments.
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: PathBuf,
+    /// Ids of the user and the group that it runs as.
+    pub(crate) ids: (u32, u32),
     pub(crate) env: &'a IndexMap<String, String>,
     /// Variables of this machine, on which the layer does not depend.
     pub(crate) lent: Vec<(String, String)>,
@@ -147,6 +149,7 @@ impl Assembly<'_> {
             field: "commands",
             argv: vec![shell.clone(), "-c".to_owned(), line(shell, lines)],
             cwd: PathBuf::from(WORKDIR),
+            ids: (0, 0),
             env,
             lent,
             mounts,
@@ -196,6 +199,8 @@ impl Assembly<'_> {
                 .chain(script.lent)
                 .collect(),
             cwd: script.cwd,
+            uid: script.ids.0,
+            gid: script.ids.1,
             mounts: script.mounts.into_iter().map(mount).collect(),
             limits: self.native.limits,
             ..Job::new(
@@ -239,7 +244,7 @@ impl Assembly<'_> {
         let leftovers = LEFTOVERS.iter().map(PathBuf::from);
         let exclude: Vec<_> = script.exclude.into_iter().chain(leftovers).collect();
         let fill = move |layer: &mut LayerWriter<BlobWriter>| {
-            changes::write(&work.upper(), tier, layer, &exclude)?;
+            changes::write(&work.upper(), tier, script.ids, layer, &exclude)?;
             Ok(())
         };
         self.layers.write(script.title, Box::new(fill)).await

@@ -13,6 +13,7 @@ use imagespec_python::index::{Loan, network};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
+use crate::accounts;
 use crate::assemble::{Assembly, environment};
 use crate::inspect::Facts;
 use crate::lists::{KEYS, Lent};
@@ -66,8 +67,8 @@ impl Assembly<'_> {
             };
             // Of a command in it: it may name another for those after it.
             let cwd = state.cwd().to_owned();
-            let argv = state.apply(text).map_err(|problem| refused(&problem))?;
-            let Some(argv) = argv else { continue };
+            let todo = state.apply(text).map_err(|problem| refused(&problem))?;
+            let Some(todo) = todo else { continue };
             let host = &self.native.host;
             if host.strangers || host.contained {
                 return Err(refused("and programs of a base do not run here"));
@@ -75,13 +76,32 @@ impl Assembly<'_> {
             if !platform.is_host() {
                 return Err(refused("and its programs do not run on this machine"));
             }
+            let user = if state.is_root() {
+                accounts::Found::default()
+            } else {
+                // As the triggers before left them.
+                let facts = self
+                    .facts(digest.clone().finish(), &layers, &state.runtime, platform)
+                    .await?
+                    .0;
+                let named = &state.runtime.user;
+                accounts::find(&facts, named)
+                    .ok_or_else(|| refused(&format!("and it has no user `{named}`")))?
+            };
+            let mut env = state.env_of_commands();
+            env.entry("HOME".to_owned()).or_insert(user.home);
+            let (argv, ids) = match todo {
+                Todo::Run(argv) => (argv, user.ids),
+                Todo::Folder(folder) => (make_folder(folder, user.ids), (0, 0)),
+            };
             let recipe = Recipe::Trigger(Trigger {
                 text: text.clone(),
                 argv,
                 suite: debian(facts.distribution.as_deref(), facts.suite.as_deref())
                     .map(str::to_owned),
-                env: state.env_of_commands(),
+                env,
                 cwd,
+                ids,
             });
             let step = self.cx.progress.step(FIELD, recipe.title());
             let (layer, known) = self
@@ -123,6 +143,7 @@ impl Assembly<'_> {
             field: FIELD,
             argv: trigger.argv.clone(),
             cwd: PathBuf::from(&trigger.cwd),
+            ids: trigger.ids,
             env: &trigger.env,
             lent: env,
             mounts,
@@ -133,6 +154,25 @@ impl Assembly<'_> {
         };
         self.script(below, script).await
     }
+}
+
+/// What is left to be done of a trigger that changed the configuration.
+#[derive(Debug, PartialEq, Eq)]
+enum Todo {
+    /// Program and arguments to run as the user.
+    Run(Vec<String>),
+    /// A folder that is to be there, of the user where it is not.
+    Folder(String),
+}
+
+/// What makes a folder, and those above it, as Docker does: of a user, whoever may write there.
+fn make_folder(folder: String, (uid, gid): (u32, u32)) -> Vec<String> {
+    const SCRIPT: &str = r#"path=; IFS=/; for name in ${1#/}; do path=$path/$name; [ -d "$path" ] || { mkdir "$path"; chown "$2" "$path"; }; done"#;
+    let words = ["/bin/sh", "-fec", SCRIPT, "sh"].map(str::to_owned);
+    words
+        .into_iter()
+        .chain([folder, format!("{uid}:{gid}")])
+        .collect()
 }
 
 /// The configuration of an image while triggers change it.
@@ -175,17 +215,13 @@ impl State {
 
     fn env_of_commands(&self) -> IndexMap<String, String> {
         let mut env = self.variables();
-        let or = |env: &mut IndexMap<String, String>, name: &str, value: &str| {
-            env.entry(name.to_owned())
-                .or_insert_with(|| value.to_owned());
-        };
-        or(&mut env, "PATH", DEFAULT_PATH);
-        or(&mut env, "HOME", "/root");
+        env.entry("PATH".to_owned())
+            .or_insert_with(|| DEFAULT_PATH.to_owned());
         env
     }
 
-    /// Does what a trigger says. Returns the command that is left to be run, if there is one, or what is wrong.
-    fn apply(&mut self, trigger: &str) -> Result<Option<Vec<String>>, String> {
+    /// Does what a trigger says. Returns what is left to be done, if there is something, or what is wrong.
+    fn apply(&mut self, trigger: &str) -> Result<Option<Todo>, String> {
         let trigger = trigger.trim();
         let (name, rest) = trigger
             .split_once(|letter: char| letter.is_whitespace())
@@ -197,8 +233,7 @@ impl State {
             return Err("whose options are not known here".to_owned());
         }
         match name.as_str() {
-            "RUN" if !self.is_root() => return Err("as another user than root".to_owned()),
-            "RUN" => return self.command(rest).map(Some),
+            "RUN" => return self.command(rest).map(|argv| Some(Todo::Run(argv))),
             "ENV" => {
                 for (name, value) in pairs(rest, &self.variables())? {
                     let prefix = format!("{name}=");
@@ -223,8 +258,7 @@ impl State {
                 let folder = Path::new(self.cwd()).join(folder);
                 let folder = folder.to_string_lossy().into_owned();
                 self.runtime.working_dir.clone_from(&folder);
-                let argv = ["mkdir", "-p", &folder].map(str::to_owned);
-                return Ok(Some(argv.to_vec()));
+                return Ok(Some(Todo::Folder(folder)));
             }
             "USER" => self.runtime.user = words()?.join(" "),
             "SHELL" => {
@@ -488,19 +522,18 @@ mod tests {
         }
         assert_eq!(
             state.apply("RUN echo $A"),
-            Ok(Some(vec![
+            Ok(Some(Todo::Run(vec![
                 "/bin/bash".into(),
                 "-ec".into(),
                 "echo $A".into()
-            ]))
+            ])))
         );
         assert_eq!(
             state.apply("WORKDIR $HOME_OF"),
-            Ok(Some(vec!["mkdir".into(), "-p".into(), "/srv/app".into()]))
+            Ok(Some(Todo::Folder("/srv/app".into())))
         );
         state.apply("WORKDIR sub").expect("applied");
         state.apply("USER nobody").expect("applied");
-        assert!(state.apply("RUN true").is_err());
         let text = serde_json::to_value(&state.runtime).expect("JSON");
         assert_eq!(
             text,

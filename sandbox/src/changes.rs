@@ -20,13 +20,14 @@ use crate::xattr;
 const TRANSIENT: [&str; 4] = ["dev", "proc", "sys", "tmp"];
 const CAPABILITY: &str = "security.capability";
 
-/// Adds to `layer` what jobs of `tier` changed in `upper`, in the order of the paths' names, at the contract's
-/// time: deletions as whiteouts, replaced folders as opaque, hard links as such, owners as the commands set
-/// them. What is below `/dev`, `/proc`, `/sys` and `/tmp` is left out, and so is what `exclude` names,
+/// Adds to `layer` what jobs of `tier` and of the user `ids` changed in `upper`, in the order of the paths' names, at the
+/// contract's time: deletions as whiteouts, replaced folders as opaque, hard links as such, owners as the commands set
+/// them, else `ids`. What is below `/dev`, `/proc`, `/sys` and `/tmp` is left out, and so is what `exclude` names,
 /// absolute paths, with everything below. Answers how many entries the layer was given.
 pub fn write<W: Write>(
     upper: &Path,
     tier: Tier,
+    ids: (u32, u32),
     layer: &mut LayerWriter<W>,
     exclude: &[PathBuf],
 ) -> Result<u64, Error> {
@@ -37,6 +38,10 @@ pub fn write<W: Write>(
     let mut changes = Changes {
         upper,
         tier,
+        made_by: Owner {
+            uid: ids.0,
+            gid: ids.1,
+        },
         layer,
         layers: match tier {
             Tier::Root => Vec::new(),
@@ -54,6 +59,8 @@ pub fn write<W: Write>(
 struct Changes<'a, W: Write> {
     upper: &'a Path,
     tier: Tier,
+    /// Who made what nobody gave to somebody.
+    made_by: Owner,
     layer: &'a mut LayerWriter<W>,
     layers: Vec<PathBuf>,
     exclude: Vec<PathBuf>,
@@ -190,7 +197,7 @@ impl<W: Write> Changes<'_, W> {
         Ok(metadata)
     }
 
-    /// The owner that commands gave a file, root where they gave none.
+    /// The owner that commands gave a file, else whoever ran them, and root of what was there before.
     fn recorded_owner(
         &self,
         path: &Path,
@@ -206,9 +213,15 @@ impl<W: Write> Changes<'_, W> {
             return Ok(owner::of_lower(&self.layers, path).unwrap_or_default());
         }
         let recorded = attribute.and_then(|value| Owner::decode(&value));
-        Ok(recorded
-            .or_else(|| self.table.get(&Path::new("/").join(path), status.ino()))
-            .unwrap_or_default())
+        let recorded =
+            recorded.or_else(|| self.table.get(&Path::new("/").join(path), status.ino()));
+        Ok(recorded.unwrap_or_else(|| {
+            let was_there = |layer: &PathBuf| fs_err::symlink_metadata(layer.join(path)).is_ok();
+            if self.made_by == Owner::default() || self.layers.iter().any(was_there) {
+                return Owner::default();
+            }
+            self.made_by
+        }))
     }
 
     /// Whether a folder hides what the layers below have in it.

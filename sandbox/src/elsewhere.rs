@@ -132,6 +132,7 @@ pub mod changes {
     pub fn write<W: Write>(
         _upper: &Path,
         _tier: Tier,
+        _ids: (u32, u32),
         _layer: &mut LayerWriter<W>,
         _exclude: &[PathBuf],
     ) -> Result<u64, Error> {

@@ -450,6 +450,11 @@ fn a_helper_image_that_is_declared_has_the_uv_that_is_used() {
         engine.python(name, "import six; print(six.__name__)"),
         "six\n"
     );
+    let native = ["build", "app", "--builder", "native", "--output", "store"];
+    let output = place.run(&native);
+    assert!(output.status.success(), "{output:?}");
+    let said = told(&output);
+    assert!(said.contains("`helper:1` is not used"), "{said}");
 }
 
 /// A client with the builder of 20.10 in it, or with `buildx`.

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::daemon::Daemon;
-use crate::docker::HOST;
+use crate::docker::{HOST, interrupt};
 use crate::engine::{Engine, Release, with_every_engine};
 use crate::place::{Place, has};
 use crate::registry::Served;
@@ -78,10 +78,17 @@ fn an_image_for_several_platforms_is_one_index(engine: &Engine) {
         return;
     }
     let served = Served::new(&[]);
-    let mut place = Place::new(&format!(
-        "[images.app]\nregistry = \"{}/acme\"\nplatform = \"linux/amd64,linux/arm64\"\n\
-         packages = [\"six\"]\ncommands = [\"uname -m > /root/machine\"]\n",
+    let pause = match engine.release {
+        Release::Oldest => "sleep 293",
+        _ => "sleep 294",
+    };
+    let both = format!(
+        "registry = \"{}/acme\"\nplatform = \"linux/amd64,linux/arm64\"",
         served.address
+    );
+    let mut place = Place::new(&format!(
+        "[images.app]\n{both}\npackages = [\"six\"]\ncommands = [\"uname -m > /root/machine\"]\n\
+         [images.slow]\n{both}\ncommands = [\"test $(uname -m) = x86_64 || (echo begun; {pause})\"]\n"
     ));
     place.set("DOCKER_HOST", &engine.address());
     let asked = [&["app", "--builder", "default"], &HOST[..]].concat();
@@ -102,12 +109,17 @@ fn an_image_for_several_platforms_is_one_index(engine: &Engine) {
     ] {
         assert_eq!(python(engine, &image, platform), said);
     }
-    // What an engine was made to call the images meanwhile is gone.
-    let listed = engine.client().arg("images").output().expect("docker");
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    // What an engine was made to call the images meanwhile is gone, also where somebody interrupts.
+    let listed = || {
+        let listed = engine.client().arg("images").output().expect("docker");
+        String::from_utf8_lossy(&listed.stdout).into_owned()
+    };
     let name = built["reference"].as_str().expect("a name");
     let tag = name.rsplit_once(':').expect("a tag").1;
-    assert!(!listed.contains(tag), "{listed}");
+    assert!(!listed().contains(tag), "{}", listed());
+    let slow = [&["slow", "--builder", "default"], &HOST[..]].concat();
+    interrupt(&place, &slow, &format!("{EMULATOR} [^ ]*{pause}"));
+    assert!(!listed().contains("acme/slow"), "{}", listed());
 
     let output = ["--output", "docker"];
     let (code, said) = place.fails(&[&["build"], &asked[..], &output].concat());

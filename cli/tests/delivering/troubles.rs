@@ -38,8 +38,8 @@ impl Drop for Disk {
     }
 }
 
-/// A registry that lets nobody push, with what it says.
-fn refusing(said: &'static str) -> String {
+/// A registry that lets nobody push, with the status that it answers and what it says.
+fn refusing(refusal: &'static str, said: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     std::thread::spawn(move || {
@@ -59,7 +59,7 @@ fn refusing(said: &'static str) -> String {
                         "404 Not Found",
                         r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#,
                     ),
-                    _ => ("403 Forbidden", said),
+                    _ => (refusal, said),
                 };
                 let length = body.len();
                 write!(
@@ -84,10 +84,13 @@ fn a_registry_that_refuses_a_loud_command_and_many_at_once() {
         return;
     };
     let said = r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied: the quota of acme"}]}"#;
+    let expired =
+        r#"{"errors":[{"code":"UNAUTHORIZED","message":"the token expired a while ago"}]}"#;
     let mut declaration = format!(
-        "[images.pushed]\nregistry = \"{}/acme\"\n\
+        "[images.pushed]\nregistry = \"{}/acme\"\n[images.expired]\nregistry = \"{}/acme\"\n\
          [images.loud]\ncommands = [\"head -c 100000000 /dev/zero | tr '\\\\0' x | fold -w 100; exit 7\"]\n",
-        refusing(said)
+        refusing("403 Forbidden", said),
+        refusing("401 Unauthorized", expired)
     );
     for number in 0..10 {
         let command = format!("commands = [\"echo {number}; sleep 1\"]");
@@ -102,6 +105,13 @@ fn a_registry_that_refuses_a_loud_command_and_many_at_once() {
     assert_eq!(code, Some(3), "{said}");
     assert!(
         said.contains("denied: the quota of acme") && said.contains("`docker login 127.0.0.1:"),
+        "{said}"
+    );
+
+    let (code, said) = place.fails(&builds("expired"));
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("the token expired a while ago") && said.contains("`docker login 127.0.0.1:"),
         "{said}"
     );
 

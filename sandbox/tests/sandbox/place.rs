@@ -105,7 +105,14 @@ impl Place {
             parents,
         )
         .unwrap();
-        changes::write(&self.workspace.upper(), self.tier, &mut writer, exclude).unwrap();
+        changes::write(
+            &self.workspace.upper(),
+            self.tier,
+            (0, 0),
+            &mut writer,
+            exclude,
+        )
+        .unwrap();
         let (bytes, _) = writer.finish().unwrap();
         let mut tar = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&bytes[..]), &mut tar)

@@ -184,7 +184,7 @@ fn packages_and_commands_go_into_whatever_a_base_is() {
 }
 
 /// What a base may want done.
-const TRIGGERS: [&str; 11] = [
+const TRIGGERS: [&str; 16] = [
     "USER root",
     "ARG NAME=worker",
     "ENV GREETING=\"hello $NAME\" PATH=/srv/bin:$PATH",
@@ -195,6 +195,10 @@ const TRIGGERS: [&str; 11] = [
     "RUN [\"rm\", \"/usr/bin/python3\"]",
     "LABEL greeted=\"by $NAME\"",
     "CMD greet",
+    "USER worker:games",
+    "WORKDIR /srv/worker/of it",
+    "RUN id -un > who; touch mine; mkdir -p deep/er; env | grep ^HOME= > home",
+    "USER root",
     "WORKDIR /srv/empty",
 ];
 
@@ -232,11 +236,11 @@ fn what_a_base_wants_done_is_done_first() {
             "RUN --mount=type=cache,target=/x true",
             "options are not known",
         ),
-        ("RUN true", "as another user than root"),
+        ("RUN true", "it has no user `strange`"),
         ("RUN exit 3", "ended with code 3"),
     ] {
         let user = if trigger == "RUN true" {
-            "USER nobody"
+            "USER strange"
         } else {
             "USER root"
         };
@@ -409,7 +413,10 @@ fn an_engine_makes_of_a_base_what_native_makes_of_it() {
     ));
     place.set("DOCKER_HOST", &engine.address());
     let look = "import os, subprocess, sys, tabulate; print(subprocess.getoutput('greet; cat /root/who'), sys.base_prefix, \
-         os.path.lexists('/usr/bin/python3'), oct(os.stat('/srv/bin/greet').st_mode), os.stat('/srv/bin').st_uid, os.listdir('/srv/empty'))";
+         os.path.lexists('/usr/bin/python3'), oct(os.stat('/srv/bin/greet').st_mode), os.stat('/srv/bin').st_uid, os.listdir('/srv/empty'), \
+         [(root, open(root + '/who').read() if 'who' in files else '', open(root + '/home').read() if 'home' in files else '', \
+         [(name, os.stat(root + '/' + name).st_uid, os.stat(root + '/' + name).st_gid) for name in ['.', *sorted(files)]]) \
+         for root, _, files in os.walk('/srv/worker')])";
     let said = compare(&place, &engine, look);
     assert!(
         said.starts_with("hello worker, worker in /srv/bin\n1001 /usr False"),
