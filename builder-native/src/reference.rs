@@ -162,7 +162,7 @@ impl Assembly<'_> {
     }
 
     /// What a base holds: as it is known, or found out now. Says whether it was known.
-    async fn facts(
+    pub(crate) async fn facts(
         &self,
         manifest: Digest,
         lazy: &[LazyLayer],

@@ -70,8 +70,9 @@ impl Parts {
         let path = env::var_os("PATH").unwrap_or_default();
         let folders = uv.parent().map(ToOwned::to_owned).into_iter();
         let path = env::join_paths(folders.chain(env::split_paths(&path)));
+        let go = tools::Go::new(workspace);
         let found = |modules: &[tools::Module]| -> OsString {
-            let found = modules.iter().map(|module| module.find(workspace));
+            let found = modules.iter().map(|module| go.find(*module));
             // The tests that need them say so.
             found
                 .collect::<Result<Vec<_>, _>>()

@@ -1,5 +1,6 @@
 //! Programs of others that tasks use, installed below Cargo's target folder where the machine has none.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -130,46 +131,69 @@ pub(crate) const KUBERNETES: Module = Module {
     staging: Some("v0.36.3"),
 };
 
-impl Module {
-    /// The folder with the programs, which are compiled now if they were not before.
-    pub(crate) fn find(self, workspace: &Workspace) -> Result<PathBuf, Error> {
+/// Finds programs of Go modules. What they have in common, such as Go's own library, is compiled once.
+#[derive(Debug)]
+pub(crate) struct Go<'w> {
+    workspace: &'w Workspace,
+    compiled: OnceCell<TempDir>,
+}
+
+impl<'w> Go<'w> {
+    /// Has compiled nothing yet.
+    pub(crate) fn new(workspace: &'w Workspace) -> Self {
+        Self {
+            workspace,
+            compiled: OnceCell::new(),
+        }
+    }
+
+    /// The folder with the programs of a module, which are compiled now if they were not before.
+    pub(crate) fn find(&self, module: Module) -> Result<PathBuf, Error> {
         if !on_path("go") {
             return Err(Error::Missing { program: "go" });
         }
-        let Self { name, version, .. } = self;
+        let workspace = self.workspace;
+        let Module { name, version, .. } = module;
         let folder = workspace.tools().join(format!("{name}-{version}"));
         if folder.is_dir() {
             return Ok(folder);
         }
         report::note(&format!("compiling {name} {version}"));
+        let compiled = match self.compiled.get() {
+            Some(compiled) => compiled,
+            None => {
+                let made = scratch(workspace)?;
+                self.compiled.get_or_init(|| made)
+            }
+        };
         let build = scratch(workspace)?;
         let modules = build.path().join("modules");
         let go = |subcommand: &[&str]| {
             Program::new("go")
                 .args(subcommand)
                 .env("GOMODCACHE", &modules)
-                .env("GOCACHE", build.path().join("cache"))
+                .env("GOCACHE", compiled.path())
                 .env("GOFLAGS", "-modcacherw")
-                .env("CGO_ENABLED", if self.c.is_some() { "1" } else { "0" })
+                .env("CGO_ENABLED", if module.c.is_some() { "1" } else { "0" })
         };
-        go(&["mod", "download", &format!("{}@{version}", self.path)]).run()?;
+        go(&["mod", "download", &format!("{}@{version}", module.path)]).run()?;
         // `go install` takes no module that replaces others, and this may be one.
-        let mut source = modules.join(format!("{}@{version}", self.path));
+        let mut source = modules.join(format!("{}@{version}", module.path));
         let partial = folder.with_extension("partial");
         fs_err::create_dir_all(&partial)?;
-        if let Some(staging) = self.staging {
+        if let Some(staging) = module.staging {
             let own = build.path().join("module");
-            self.stage(staging, &source, &own)?;
+            module.stage(staging, &source, &own)?;
             source = own;
         }
         let mut flags = "-s -w".to_owned();
-        if self.staging.is_some() {
+        if module.staging.is_some() {
             flags.push_str(" -X k8s.io/component-base/version.gitVersion=");
             flags.push_str(version);
         }
-        let build = go(&["build", "-mod=mod", "-ldflags", &flags]);
-        let build = build.args(["-tags", self.c.unwrap_or_default(), "-o"]);
-        let build = build.arg(&partial).args(self.commands);
+        let build = go(&["build", "-mod=mod", "-trimpath", "-ldflags", &flags]);
+        let build = build.args(["-tags", module.c.unwrap_or_default(), "-o"]);
+        let build = build.arg(&partial).args(module.commands);
         build.folder(&source).run()?;
         fs_err::rename(&partial, &folder)?;
         Ok(folder)

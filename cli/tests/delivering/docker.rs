@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::engine::{Engine, Release, with_every_engine};
-use crate::place::{Place, has};
+use crate::place::{Place, has, told};
 use crate::registry::Served;
 
 /// The engine of the tests has no network of its own.

@@ -440,6 +440,33 @@ async fn what_is_shut_is_read_and_stays_shut() {
 }
 
 #[tokio::test]
+async fn what_another_user_makes_is_its_own() {
+    for tier in tiers() {
+        let mut place = Place::new(tier);
+        place.ids = (1000, 1000);
+        let (exit, lines) = sh(
+            &place,
+            "mkdir /home/user/made; ln -s x /home/user/made/link",
+        )
+        .await;
+        assert!(exit.success(), "{lines:?}");
+        let owners: Vec<_> = place
+            .changes(&[])
+            .into_iter()
+            .map(|entry| (entry.path, entry.uid, entry.gid))
+            .collect();
+        let expected = [
+            ("home", 0),
+            ("home/user", 1000),
+            ("home/user/made", 1000),
+            ("home/user/made/link", 1000),
+        ];
+        let expected = expected.map(|(path, id)| (path.to_owned(), id, id));
+        assert_eq!(owners, expected, "{tier:?}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_left_behind() {
     for tier in tiers() {
         let place = Place::new(tier);

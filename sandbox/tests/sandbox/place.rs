@@ -20,6 +20,8 @@ pub(crate) struct Entry {
 pub(crate) struct Place {
     pub(crate) host: Host,
     pub(crate) tier: Tier,
+    /// Whom the jobs run as.
+    pub(crate) ids: (u32, u32),
     pub(crate) workspace: Workspace,
     folder: tempfile::TempDir,
 }
@@ -44,6 +46,7 @@ impl Place {
         let place = Self {
             host,
             tier,
+            ids: (0, 0),
             workspace,
             folder,
         };
@@ -69,6 +72,7 @@ impl Place {
     pub(crate) fn job(&self, argv: &[&str]) -> Job {
         let mut job = Job::new(vec![self.folder("base")], argv.iter().copied());
         job.workspace = Some(self.workspace.clone());
+        (job.uid, job.gid) = self.ids;
         job.env = vec![("PATH".into(), "/bin".into())];
         job
     }
@@ -108,7 +112,7 @@ impl Place {
         changes::write(
             &self.workspace.upper(),
             self.tier,
-            (0, 0),
+            self.ids,
             &mut writer,
             exclude,
         )

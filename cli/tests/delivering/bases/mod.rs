@@ -184,7 +184,7 @@ fn packages_and_commands_go_into_whatever_a_base_is() {
 }
 
 /// What a base may want done.
-const TRIGGERS: [&str; 16] = [
+const TRIGGERS: [&str; 15] = [
     "USER root",
     "ARG NAME=worker",
     "ENV GREETING=\"hello $NAME\" PATH=/srv/bin:$PATH",

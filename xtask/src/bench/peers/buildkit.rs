@@ -26,7 +26,7 @@ impl Drop for Buildkit {
 
 impl Buildkit {
     pub(in crate::bench) fn start(workspace: &Workspace, folder: &Path) -> Result<Self, Error> {
-        let programs = tools::BUILDKIT.find(workspace)?;
+        let programs = tools::Go::new(workspace).find(tools::BUILDKIT)?;
         fs_err::create_dir_all(folder)?;
         let address = format!("unix://{}", folder.join("sock").display());
         let daemon = Program::new(programs.join("buildkitd"))

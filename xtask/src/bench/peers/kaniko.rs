@@ -17,7 +17,7 @@ pub(in crate::bench) struct Kaniko {
 
 impl Kaniko {
     pub(in crate::bench) fn start(workspace: &Workspace, folder: &Path) -> Result<Self, Error> {
-        let programs = tools::KANIKO.find(workspace)?;
+        let programs = tools::Go::new(workspace).find(tools::KANIKO)?;
         let engine = Docker::start(&folder.join("engine"))?;
         let image = folder.join("image");
         fs_err::create_dir_all(&image)?;
