@@ -17,7 +17,7 @@ use crate::accounts;
 use crate::assemble::Assembly;
 use crate::layers::Fill;
 use crate::lazy::count;
-use crate::recipe::{Commands, Interpreter, LazyLayer, Recipe, Trigger};
+use crate::recipe::{Commands, Interpreter, LazyLayer, Recipe};
 
 impl Assembly<'_> {
     /// Writes the layer of a recipe, after fetching what it is made from.
@@ -211,21 +211,9 @@ impl Assembly<'_> {
                 });
                 key.finish()
             }
-            Recipe::Trigger(Trigger {
-                argv,
-                env,
-                cwd,
-                ids,
-                ..
-            }) => {
+            Recipe::Trigger(trigger) => {
                 let mut key = over(below, "imagespec trigger");
-                key.number(ids.0.into()).number(ids.1.into());
-                key.text(cwd).list(argv, |key, word| {
-                    key.text(word);
-                });
-                key.list(env, |key, (name, value)| {
-                    key.text(name).text(value);
-                });
+                trigger.frame(&mut key);
                 key.finish()
             }
             Recipe::Owned { uid, gid, recipe } => {

@@ -1,7 +1,7 @@
 //! What layers are made from, so that each can be made again.
 
 use imagespec_core::contract::{CONDA_PREFIX, USER};
-use imagespec_core::digest::Digest;
+use imagespec_core::digest::{Digest, Framed};
 use imagespec_debian::{LayerPlan, Package};
 use imagespec_oci::cache::Layer;
 use imagespec_python::lock::{Libc, LockedWheel};
@@ -199,6 +199,19 @@ pub(crate) struct Trigger {
     pub(crate) cwd: String,
     /// Ids of the user and the group that it runs as.
     pub(crate) ids: (u32, u32),
+}
+
+impl Trigger {
+    /// All that its layer depends on beside the layers below.
+    pub(crate) fn frame(&self, key: &mut Framed) {
+        key.number(self.ids.0.into()).number(self.ids.1.into());
+        key.text(&self.cwd).list(&self.argv, |key, word| {
+            key.text(word);
+        });
+        key.list(&self.env, |key, (name, value)| {
+            key.text(name).text(value);
+        });
+    }
 }
 
 /// An interpreter of an image.

@@ -159,12 +159,11 @@ impl<'w> Go<'w> {
             return Ok(folder);
         }
         report::note(&format!("compiling {name} {version}"));
-        let compiled = match self.compiled.get() {
-            Some(compiled) => compiled,
-            None => {
-                let made = scratch(workspace)?;
-                self.compiled.get_or_init(|| made)
-            }
+        let compiled = if let Some(compiled) = self.compiled.get() {
+            compiled
+        } else {
+            let made = scratch(workspace)?;
+            self.compiled.get_or_init(|| made)
         };
         let build = scratch(workspace)?;
         let modules = build.path().join("modules");
