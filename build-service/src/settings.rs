@@ -71,7 +71,7 @@ pub struct Limits {
     pub docker_config: Option<PathBuf>,
     /// Whether its people are trusted with the service's machine: their images may go anywhere, and run commands.
     pub trusted: bool,
-    /// Whether its images may run commands where the builder walls them off: `native` does not.
+    /// Whether its images may run commands where the builder walls them off: `native` without a network, and not as root.
     pub commands: bool,
     /// How many of its builds are done at once.
     pub builds: u32,

@@ -95,6 +95,7 @@ pub(crate) fn request(wanted: &Wanted, limits: &Limits) -> Result<(), BuildError
             "the service runs no commands of people whom it does not trust",
         )
         .field("commands")
+        .hint("whoever runs the service can allow the project some: `commands = true`")
         .hint(TRUST)),
         Step::PythonPackages {
             requirements,

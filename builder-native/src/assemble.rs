@@ -195,6 +195,7 @@ impl<'a> Assembly<'a> {
 
     async fn platform(&self, platform: &Platform) -> Result<Draft, BuildError> {
         self.check_conda()?;
+        check_commands(&self.native.host, self.plan)?;
         // Whether it can be fetched is said where it is needed.
         let (draft, _) = tokio::join!(self.base(platform), self.tools());
         let mut draft = draft?;

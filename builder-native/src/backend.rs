@@ -105,7 +105,7 @@ impl Builder for Native {
             Capability::OutputOciDir,
             Capability::OutputTar,
         ]);
-        if !self.host.strangers && cfg!(target_os = "linux") {
+        if cfg!(target_os = "linux") {
             able.insert(Capability::Run);
         }
         able

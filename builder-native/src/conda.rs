@@ -389,6 +389,7 @@ impl Assembly<'_> {
             argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), lines.join(" && ")],
             cwd: PathBuf::from(WORKDIR),
             ids: (0, 0),
+            network: Network::Host,
             env: &env,
             lent: Vec::new(),
             mounts: Vec::new(),

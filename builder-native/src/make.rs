@@ -201,8 +201,14 @@ impl Assembly<'_> {
                 bytecode_key(interpreter, &Digest::of("standard library"))
             }
             Recipe::Copy { from, to, .. } => self.copy_key(from, to),
-            Recipe::Commands(Commands { lines, env, .. }) => {
+            Recipe::Commands(Commands {
+                lines,
+                env,
+                strange,
+                ..
+            }) => {
                 let mut key = over(below, "imagespec run");
+                key.number(u64::from(*strange));
                 key.list(lines, |key, command| {
                     key.text(command);
                 });

@@ -252,6 +252,7 @@ impl Assembly<'_> {
             argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), line],
             cwd: PathBuf::from(WORKDIR),
             ids: (0, 0),
+            network: Network::Host,
             env: &env,
             lent: Vec::new(),
             mounts,

@@ -185,6 +185,8 @@ pub(crate) struct Commands {
     pub(crate) libc: Option<Libc>,
     pub(crate) lines: Vec<String>,
     pub(crate) env: IndexMap<String, String>,
+    /// Whether they are of people who are not trusted with this machine, and run without its network.
+    pub(crate) strange: bool,
 }
 
 /// A command of an `ONBUILD` of a base, and what it is run with.

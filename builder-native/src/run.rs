@@ -8,6 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use imagespec_core::contract::{PIP, VENV, WORKDIR};
 use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::host::Host;
+use imagespec_core::plan::{BuildPlan, Step};
 use imagespec_core::platform::Platform;
 use imagespec_core::shell::word;
 use imagespec_debian::Lists;
@@ -18,7 +19,7 @@ use imagespec_oci::store::BlobWriter;
 use imagespec_python::index::{Loan, network};
 use imagespec_python::lock::Libc;
 use imagespec_python::uv::Uv;
-use imagespec_sandbox::{Job, Mount, Snapshots, Tier, Workspace, changes, run};
+use imagespec_sandbox::{Job, Mount, Network, Snapshots, Tier, Workspace, changes, run};
 use indexmap::IndexMap;
 
 use crate::assemble::{Assembly, Draft};
@@ -65,6 +66,7 @@ pub(crate) struct Script<'a> {
     pub(crate) cwd: PathBuf,
     /// Ids of the user and the group that it runs as.
     pub(crate) ids: (u32, u32),
+    pub(crate) network: Network,
     pub(crate) env: &'a IndexMap<String, String>,
     /// Variables of this machine, on which the layer does not depend.
     pub(crate) lent: Vec<(String, String)>,
@@ -104,6 +106,7 @@ impl Assembly<'_> {
             libc: draft.foundation.libc,
             lines: commands.to_vec(),
             env,
+            strange: self.native.host.strangers,
         });
         // Its lines are told under the same name.
         let step = self.cx.progress.step("commands", recipe.title());
@@ -123,17 +126,29 @@ impl Assembly<'_> {
             libc,
             lines,
             env,
+            strange,
         }: &Commands,
     ) -> Result<Layer, BuildError> {
         let host = &self.native.host;
+        if host.strangers && !strange {
+            let message =
+                "commands of an image that this one starts from have to run again, and not here";
+            return Err(BuildError::failed(message)
+                .field("base_image")
+                .hint("have that image built again by its own project"));
+        }
         let uv = lent_uv(host, *libc, &Platform::host()).await?;
         let (tools, pip) = program(host, "pip", PIP)?;
         let Loan {
             env: lent,
             mut mounts,
             mut withheld,
-        } = network(host, Path::new(AUTHORITIES));
-        let lists = match suite.as_deref() {
+        } = if *strange {
+            Loan::default()
+        } else {
+            network(host, Path::new(AUTHORITIES))
+        };
+        let lists = match suite.as_deref().filter(|_| !strange) {
             Some(suite) => self.archive()?.lists(suite, Path::new(KEYS))?,
             None => Lists::default(),
         };
@@ -150,6 +165,11 @@ impl Assembly<'_> {
             argv: vec![shell.clone(), "-c".to_owned(), line(shell, lines)],
             cwd: PathBuf::from(WORKDIR),
             ids: (0, 0),
+            network: if *strange {
+                Network::Isolated
+            } else {
+                Network::Host
+            },
             env,
             lent,
             mounts,
@@ -160,6 +180,9 @@ impl Assembly<'_> {
                 .collect(),
         };
         let layer = self.script(below, script).await.map_err(|error| {
+            if *strange && error.kind == ErrorKind::Failed {
+                return error.hint("commands run without a network here");
+            }
             if withheld.is_empty() || error.kind != ErrorKind::Failed {
                 return error;
             }
@@ -201,6 +224,7 @@ impl Assembly<'_> {
             cwd: script.cwd,
             uid: script.ids.0,
             gid: script.ids.1,
+            network: script.network,
             mounts: script.mounts.into_iter().map(mount).collect(),
             limits: self.native.limits,
             ..Job::new(
@@ -265,6 +289,19 @@ impl Assembly<'_> {
         let layers: Vec<_> = layers.into_iter().map(|lazy| lazy.layer.clone()).collect();
         snapshots(&self.native.store, cache_dir, &layers, tier).await
     }
+}
+
+/// Refuses commands of people who are not trusted where a sandbox is no wall: what leaves it must meet this machine as
+/// an ordinary user.
+pub(crate) fn check_commands(host: &Host, plan: &BuildPlan) -> Result<(), BuildError> {
+    let runs = |step: &Step| matches!(step, Step::Run { .. });
+    if !host.strangers || !plan.steps.iter().any(runs) || imagespec_sandbox::is_ordinary_user() {
+        return Ok(());
+    }
+    let message = "commands of people who are not trusted do not run as root of this machine";
+    Err(BuildError::input(message)
+        .field("commands")
+        .hint("whoever runs the service can start it as a user of its own"))
 }
 
 /// Refuses what has to run programs of a platform that this machine is not, or without the shell for it.

@@ -144,6 +144,7 @@ impl Assembly<'_> {
             argv: trigger.argv.clone(),
             cwd: PathBuf::from(&trigger.cwd),
             ids: trigger.ids,
+            network: Network::Host,
             env: &trigger.env,
             lent: env,
             mounts,

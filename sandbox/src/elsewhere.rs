@@ -24,6 +24,11 @@ pub async fn tier(_host: &Host) -> Result<Tier, Unsupported> {
     Err(unsupported())
 }
 
+/// Whether what leaves a sandbox has no power; there is none on this system.
+pub fn is_ordinary_user() -> bool {
+    false
+}
+
 /// Runs a job; not on this system.
 #[expect(clippy::unused_async, reason = "the signature is that of Linux")]
 pub async fn run(

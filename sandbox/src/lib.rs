@@ -43,7 +43,8 @@ mod xattr;
 mod elsewhere;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{
-    Snapshots, Worker, changes, exec, init, remove_tree, run, settle, spawn, tier, unpack,
+    Snapshots, Worker, changes, exec, init, is_ordinary_user, remove_tree, run, settle, spawn,
+    tier, unpack,
 };
 
 pub use error::{Error, Unsupported};
@@ -56,7 +57,7 @@ pub use self::{
     run::{exec, run, settle},
     scratch::remove_tree,
     snapshots::Snapshots,
-    tier::tier,
+    tier::{is_ordinary_user, tier},
     unpack::unpack,
     worker::{Worker, spawn},
 };

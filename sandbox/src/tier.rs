@@ -10,6 +10,11 @@ use crate::run::finish;
 /// The program name that makes the sandbox end at once with success, everything set up.
 pub(crate) const PROBE: &str = "\0probe";
 
+/// Whether what leaves a sandbox meets this machine as a user without any power over it.
+pub fn is_ordinary_user() -> bool {
+    !rustix::process::geteuid().is_root()
+}
+
 /// The tier of this machine, for the cache folder's file system. Makes a whole sandbox and runs nothing in it:
 /// some milliseconds.
 pub async fn tier(host: &Host) -> Result<Tier, Unsupported> {

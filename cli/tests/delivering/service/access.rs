@@ -246,6 +246,42 @@ fn strangers_run_nothing_and_reach_nothing_of_the_service() {
     }
 }
 
+#[test]
+fn strangers_run_commands_without_a_network_where_they_may() {
+    let settings = "[defaults]\ncommands = true\n";
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root || !has("setpriv") {
+        return;
+    }
+    let Some(mut service) = Service::configured(Trust::Strangers, settings) else {
+        return;
+    };
+    let registry = service.registry();
+    let (_, port) = service.served.address.rsplit_once(':').expect("a port");
+    let asks = format!(
+        "python3 -c \\\"import socket; socket.create_connection(('127.0.0.1', {port}), 5)\\\""
+    );
+    let data = service.data.path().display();
+    let declaration = format!(
+        "[images.app]\ncommands = [\"! {asks}\", \"test $(grep -c : /proc/net/dev) = 1\", \"test ! -e {data}\", \
+         \"! env | grep -i -e index -e proxy -e token\", \"echo made > /root/made\"]\n\
+         [images.lost]\ncommands = [\"{asks}\"]\n"
+    );
+    let union = ["--builder", "union", "--registry", &registry];
+    let place = service.place(&declaration);
+    let (code, said) = place.fails(&[&["build", "app"], &union[..]].concat());
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("do not run as root"), "{said}");
+
+    service.demote();
+    let place = service.place(&declaration);
+    let built = place.builds(&[&["app"], &union[..]].concat());
+    assert_eq!(built["built"], true);
+    let (code, said) = place.fails(&[&["build", "lost"], &union[..]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("commands run without a network"), "{said}");
+}
+
 /// `user` and [`PASSWORD`], as `htpasswd -nbB` writes them.
 const HTPASSWD: &str = "user:$2y$05$RUI722TZ8JH5sSO.XqTqn.785Mz3FfakQS/jRAz9HGe7YMxo.F51W\n";
 /// The password of a registry.

@@ -30,6 +30,8 @@ pub(crate) struct Service {
     database: Option<String>,
     files: Option<String>,
     builder: &'static [&'static str],
+    /// Whether it runs as an ordinary user where the test is root.
+    demoted: bool,
     pub(crate) address: String,
     pub(crate) token: String,
 }
@@ -52,6 +54,7 @@ impl Service {
             database,
             files: None,
             builder: &[],
+            demoted: false,
             address: free(),
             token: String::new(),
         };
@@ -98,6 +101,24 @@ impl Service {
         Some(service)
     }
 
+    /// The same as an ordinary user, with a cache of its own.
+    pub(super) fn demote(&mut self) {
+        self.process = None;
+        let settings = fs_err::read_to_string(self.place.path("project/service.toml"));
+        self.place = Place::with_own_cache("");
+        self.place
+            .write("service.toml", &settings.expect("settings"));
+        let home = self.place.path("");
+        self.place.set("HOME", home.to_str().expect("a path"));
+        let chown = Command::new("chown")
+            .args(["--recursive", "65534:65534"])
+            .args([&home, self.data.path()])
+            .status();
+        assert!(chown.expect("chown").success());
+        self.demoted = true;
+        self.run();
+    }
+
     /// Another one that shares database and object store with this one, and has a folder of its own.
     pub(super) fn elsewhere(&self) -> Self {
         let mut other = self.sibling(Arc::new(tempfile::tempdir().expect("a folder")));
@@ -122,6 +143,7 @@ impl Service {
             database: self.database.clone(),
             files: self.files.clone(),
             builder: self.builder,
+            demoted: self.demoted,
             address: free(),
             token: self.token.clone(),
         }
@@ -144,9 +166,19 @@ impl Service {
         if let Some(files) = &self.files {
             arguments.extend(["--files", files]);
         }
-        let mut child = self
-            .place
-            .command(&arguments)
+        const NOBODY: [&str; 5] = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--",
+        ];
+        let mut command = if self.demoted {
+            self.place.through(&NOBODY, &arguments)
+        } else {
+            self.place.command(&arguments)
+        };
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
