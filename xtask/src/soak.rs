@@ -47,6 +47,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
             &["--ignored", "kaniko::"],
         ),
         (
+            "files of many gigabytes, as others read them",
+            "imagespec-cli",
+            "delivering",
+            &["--ignored", "consumers::"],
+        ),
+        (
             "a build service under load and killed",
             "imagespec-cli",
             "delivering",

@@ -14,17 +14,29 @@ OWN_TREES = ("dev", "proc", "sys", "run")
 SHOWN = ("srv", "etc/apt", "etc/issue")
 
 
+def digest(content):
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def of_file(file):
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()[:12]
+
+
 def of_folder(root):
     for folder, folders, files in os.walk(root):
         for name in folders + files:
             path = pathlib.Path(folder, name)
             status = path.lstat()
             kind = stat.S_IFMT(status.st_mode)
-            content = b""
+            content = digest(b"")
             if kind == stat.S_IFREG:
-                content = path.read_bytes()
+                with path.open("rb") as file:
+                    content = of_file(file)
             elif kind == stat.S_IFLNK:
-                content = os.readlink(path).encode()
+                content = digest(os.readlink(path).encode())
             capability = b""
             if kind == stat.S_IFREG and "security.capability" in os.listxattr(path):
                 capability = os.getxattr(path, "security.capability")
@@ -50,11 +62,11 @@ def of_archive(file):
                 yield (name, *seen[entry.linkname.removeprefix("./")])
                 continue
             kind = kinds.get(entry.type, 0)
-            content = b""
+            content = digest(b"")
             if kind == stat.S_IFREG:
-                content = archive.extractfile(entry).read()
+                content = of_file(archive.extractfile(entry))
             elif kind == stat.S_IFLNK:
-                content = entry.linkname.encode()
+                content = digest(entry.linkname.encode())
             capability = entry.pax_headers.get("SCHILY.xattr.security.capability", "")
             capability = capability.encode("utf-8", "surrogateescape")
             seen[name] = (kind, entry.mode & 0o7777, entry.uid, entry.gid, content, capability)
@@ -68,8 +80,7 @@ def shown(entry):
     name, kind, mode, uid, gid, content, capability = entry
     if kind == stat.S_IFLNK:
         mode = 0o777
-    digest = hashlib.sha256(content).hexdigest()[:12]
-    return f"{name} {kind:o} {mode:o} {uid}:{gid} {digest} {capability.hex()}"
+    return f"{name} {kind:o} {mode:o} {uid}:{gid} {content} {capability.hex()}"
 
 
 if sys.argv[1] == "-":

@@ -166,8 +166,8 @@ impl Containerd {
     }
 }
 
-#[test]
-fn every_reader_sees_the_same_files() {
+/// Whether every reader is here.
+fn can_read() -> bool {
     let programs = [
         "docker-registry",
         "dockerd",
@@ -180,7 +180,12 @@ fn every_reader_sees_the_same_files() {
         "podman",
         "python3",
     ];
-    if !programs.iter().all(|program| has(program)) || !root() {
+    programs.iter().all(|program| has(program)) && root()
+}
+
+#[test]
+fn every_reader_sees_the_same_files() {
+    if !can_read() {
         return;
     }
     let served = Served::new(&[]);
@@ -238,4 +243,43 @@ fn every_reader_sees_the_same_files() {
         "{expected}"
     );
     assert!(!expected.contains("etc/issue") && expected.matches("etc/apt").count() == 2);
+}
+
+#[test]
+#[ignore = "long: `cargo xtask soak`"]
+fn a_file_of_nine_gigabytes_reaches_every_reader() {
+    if !can_read() {
+        return;
+    }
+    let served = Served::new(&[]);
+    let command = "echo start >/srv/large; truncate -s 9G /srv/large; echo end >>/srv/large";
+    let place = Place::new(&format!("[images.app]\ncommands = [\"{command}\"]\n"));
+    let registry = format!("{}/large", served.address);
+    let built = place.builds(&["--registry", &registry, "--no-bytecode"]);
+    let reference = built["reference"].as_str().expect("a reference");
+    let in_engine = |release| {
+        let engine = Engine::start(release).expect("an engine");
+        docker(&engine, reference)
+    };
+    // One after another, in folders that go at once: each writes all of it.
+    let readers: [(&str, &dyn Fn(&Path) -> String); 6] = [
+        ("buildah", &|at| buildah(reference, at)),
+        ("podman", &|at| podman(reference, at)),
+        ("containerd", &|at| Containerd::start(at).see(reference, at)),
+        ("umoci", &|at| umoci(reference, at)),
+        ("docker 20.10", &|_| in_engine(Release::Oldest)),
+        ("docker", &|_| in_engine(Release::Current)),
+    ];
+    let mut expected = None;
+    for (reader, see) in readers {
+        let at = tempfile::tempdir().expect("a folder");
+        let files = see(at.path());
+        let expected = expected.get_or_insert_with(|| files.clone());
+        assert_eq!(&files, expected, "{reader}");
+    }
+    let expected = expected.expect("what was seen");
+    let line = expected
+        .lines()
+        .find(|line| line.starts_with("srv/large 100000 644 0:0 "));
+    assert!(line.is_some(), "{expected}");
 }
