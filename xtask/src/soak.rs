@@ -53,10 +53,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
             &["--ignored", "consumers::"],
         ),
         (
-            "a build service under load and killed",
+            "a build service that is killed",
             "imagespec-cli",
             "delivering",
-            &["--ignored", "--nocapture", "service::"],
+            &["--ignored", "service::kills"],
         ),
     ] {
         report::heading(title);

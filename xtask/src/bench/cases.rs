@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::drawing;
 use super::facts;
+use super::load;
 use super::peers::{self, Builder, Buildkit, Context, Docker, Kaniko, Peer};
 use super::place::Place;
 use super::results::Results;
@@ -41,6 +42,9 @@ pub(crate) struct Arguments {
     /// With whom to compare
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["uv", "flytekit", "docker", "buildkit", "kaniko"])]
     peers: Vec<Peer>,
+    /// How much a build service bears, and what it adds to a build, instead
+    #[arg(long)]
+    service: bool,
     /// A tiny image, measured once with nobody to compare: whether the bench works
     #[arg(long)]
     smoke: bool,
@@ -72,6 +76,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
     } else {
         (SCI, &["--profile", "release"])
     };
+    if arguments.service {
+        return load::run(workspace, profile);
+    }
     workspace
         .cargo("build")
         .args(["--locked", "--quiet", "--package", "imagespec-cli"])

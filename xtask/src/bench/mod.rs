@@ -3,6 +3,7 @@
 mod cases;
 mod drawing;
 mod facts;
+mod load;
 mod peers;
 mod place;
 mod results;

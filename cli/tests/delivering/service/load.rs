@@ -97,7 +97,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 #[test]
-#[ignore = "figures: `cargo xtask soak`"]
+#[ignore = "figures: `cargo xtask bench --service`"]
 fn how_much_a_service_bears() {
     let Some(service) = Service::start(Trust::Trusted) else {
         return;
@@ -161,7 +161,7 @@ fn how_much_a_service_bears() {
 }
 
 #[test]
-#[ignore = "figures: `cargo xtask soak`"]
+#[ignore = "figures: `cargo xtask bench --service`"]
 fn what_a_service_adds_to_a_build() {
     let Some(service) = Service::start(Trust::Trusted) else {
         return;
