@@ -26,6 +26,7 @@ use crate::layers::{Layers, store_error};
 use crate::lazy::Tally;
 use crate::provenance::{Foundation, Provenance};
 use crate::recipe::{LazyLayer, Recipe};
+use crate::run::check_commands;
 
 /// A build of one plan.
 pub(crate) struct Assembly<'a> {

@@ -21,6 +21,7 @@ use imagespec_oci::store::write_atomically;
 use imagespec_python::index::Credentials;
 use imagespec_python::layers::{self, Member};
 use imagespec_python::lock::{Libc, Provided};
+use imagespec_sandbox::Network;
 use indexmap::IndexMap;
 use url::Url;
 

@@ -9,6 +9,7 @@ use imagespec_core::error::BuildError;
 use imagespec_debian::{Archive, ArchiveOptions, Installed, Package, layers, scripts};
 use imagespec_oci::cache::Layer;
 use imagespec_oci::store::write_atomically;
+use imagespec_sandbox::Network;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 

@@ -10,6 +10,7 @@ use imagespec_debian::Lists;
 use imagespec_oci::cache::Layer;
 use imagespec_oci::image::Runtime;
 use imagespec_python::index::{Loan, network};
+use imagespec_sandbox::Network;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 

@@ -245,6 +245,9 @@ fn every_reader_sees_the_same_files() {
     assert!(!expected.contains("etc/issue") && expected.matches("etc/apt").count() == 2);
 }
 
+/// Has an image read, in a folder for that.
+type Reader<'r> = &'r dyn Fn(&Path) -> String;
+
 #[test]
 #[ignore = "long: `cargo xtask soak`"]
 fn a_file_of_nine_gigabytes_reaches_every_reader() {
@@ -262,7 +265,7 @@ fn a_file_of_nine_gigabytes_reaches_every_reader() {
         docker(&engine, reference)
     };
     // One after another, in folders that go at once: each writes all of it.
-    let readers: [(&str, &dyn Fn(&Path) -> String); 6] = [
+    let readers: [(&str, Reader<'_>); 6] = [
         ("buildah", &|at| buildah(reference, at)),
         ("podman", &|at| podman(reference, at)),
         ("containerd", &|at| Containerd::start(at).see(reference, at)),

@@ -13,6 +13,15 @@ use tempfile::TempDir;
 use crate::place::{Place, Running, has};
 use crate::registry::Served;
 
+/// What runs a program as an ordinary user.
+const NOBODY: [&str; 5] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--",
+];
+
 /// Whether the service trusts whoever asks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
@@ -166,13 +175,6 @@ impl Service {
         if let Some(files) = &self.files {
             arguments.extend(["--files", files]);
         }
-        const NOBODY: [&str; 5] = [
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "--",
-        ];
         let mut command = if self.demoted {
             self.place.through(&NOBODY, &arguments)
         } else {
