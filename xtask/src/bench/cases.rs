@@ -29,6 +29,7 @@ const TAG_WARM: &str = "tag of many files, warm";
 
 /// What to measure, and how often.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct Arguments {
     /// How often each cold build is measured
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
