@@ -117,6 +117,9 @@ impl Assembly<'_> {
                 interpreter: interpreter.clone(),
             }));
         }
+        if recipes.is_empty() {
+            return Ok(());
+        }
         let step = self
             .cx
             .progress
