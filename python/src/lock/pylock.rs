@@ -271,6 +271,15 @@ mod tests {
     use imagespec_core::platform::Platform;
 
     #[test]
+    fn what_is_nested_without_end_is_refused() {
+        for opens in ["{", "[", "[{", "{a=", "{a=[", "{[", "{{a=", "\n{"] {
+            let text = format!("a={}", opens.repeat(20_000));
+            let lock: Result<Pylock, _> = toml::from_str(&text);
+            assert!(lock.is_err(), "{opens}");
+        }
+    }
+
+    #[test]
     fn the_best_allowed_wheel_is_chosen_or_the_package_named() {
         let hash = |c: char| c.to_string().repeat(64);
         let text = format!(
