@@ -130,7 +130,8 @@ impl Assembly<'_> {
         }: &Commands,
     ) -> Result<Layer, BuildError> {
         let host = &self.native.host;
-        if host.strangers && !strange {
+        // Theirs run walled off, and nobody else's with what they may not have.
+        if host.strangers != *strange {
             let message =
                 "commands of an image that this one starts from have to run again, and not here";
             return Err(BuildError::failed(message)
@@ -267,11 +268,15 @@ impl Assembly<'_> {
         }
         let leftovers = LEFTOVERS.iter().map(PathBuf::from);
         let exclude: Vec<_> = script.exclude.into_iter().chain(leftovers).collect();
+        // Whoever writes may go on for a moment after this was dropped, and is not to keep the folder for it.
+        let upper = work.upper();
         let fill = move |layer: &mut LayerWriter<BlobWriter>| {
-            changes::write(&work.upper(), tier, script.ids, layer, &exclude)?;
+            changes::write(&upper, tier, script.ids, layer, &exclude)?;
             Ok(())
         };
-        self.layers.write(script.title, Box::new(fill)).await
+        let layer = self.layers.write(script.title, Box::new(fill)).await?;
+        drop(work);
+        Ok(layer)
     }
 
     /// The folders of the unpacked layers that `wanted` picks, base first.
