@@ -143,10 +143,7 @@ impl Builder for External {
         plan: &BuildPlan,
         cx: &BuildContext<'_>,
     ) -> Result<Option<BuiltImage>, BuildError> {
-        let task = Task {
-            plan: plan.clone(),
-            context: TaskContext::of(cx, None),
-        };
+        let task = Task::of(plan, TaskContext::of(cx, None));
         match self.ask(&Request::Find(Box::new(task)), Some(cx)).await {
             Ok(Answer::Found { image }) => Ok(image.map(|image| self.named(image))),
             Ok(other) => Err(unexpected(self.name, &other)),
@@ -165,10 +162,7 @@ impl Builder for External {
         cx: &BuildContext<'_>,
     ) -> Result<BuiltImage, BuildError> {
         let folder = files(&self.host, plan, cx)?;
-        let task = Task {
-            plan: plan.clone(),
-            context: TaskContext::of(cx, Some(folder.path().to_owned())),
-        };
+        let task = Task::of(plan, TaskContext::of(cx, Some(folder.path().to_owned())));
         match self.ask(&Request::Build(Box::new(task)), Some(cx)).await? {
             Answer::Built { image } => Ok(self.named(image)),
             other => Err(unexpected(self.name, &other)),

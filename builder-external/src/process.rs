@@ -95,6 +95,7 @@ impl Conversation {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cache_dir: host.cache_dir.clone(),
             options: options.clone(),
+            registries: host.registries.clone(),
         });
         conversation.send(&hello).await?;
         let answer = tokio::time::timeout(HELLO, conversation.answer()).await;

@@ -69,18 +69,16 @@ impl Kaniko {
         let mut proxies = proxies(&self.host);
         proxies.retain(|(_, value)| !(for_others && value.contains('@')));
         let (mut tree, doorman) = Tree::of(&plan.files);
+        let context = TaskContext {
+            output: Output::Push,
+            secrets: secrets(cx),
+            logins: Vec::new(),
+            ..TaskContext::of(cx, None)
+        };
         let assignment = Assignment {
             version: VERSION,
             memory: self.memory(cx),
-            task: Task {
-                plan: plan.clone(),
-                context: TaskContext {
-                    output: Output::Push,
-                    secrets: secrets(cx),
-                    logins: Vec::new(),
-                    ..TaskContext::of(cx, None)
-                },
-            },
+            task: Task::of(plan, context),
         };
         let written = serde_json::to_vec(&assignment);
         let written = written.map_err(|error| {

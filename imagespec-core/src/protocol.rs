@@ -10,6 +10,7 @@
 //! [`Answer::Error`] may stand in place of any answer. When its standard input ends, the builder stops what it does,
 //! cleans up and ends; one that does not is killed. What it writes to standard error is shown as log lines.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use crate::builder::{Availability, BuiltImage};
 use crate::context::{BuildContext, BuildSettings, Destination, Output, SecretMount};
 use crate::error::BuildError;
 use crate::event::BuildEvent;
+use crate::host::RegistrySettings;
 use crate::login::Login;
 use crate::plan::BuildPlan;
 
@@ -62,6 +64,9 @@ pub struct Hello {
     /// Options of the builder. Those it does not know it refuses.
     #[serde(default)]
     pub options: Map<String, Value>,
+    /// Settings of single registries, by host and port.
+    #[serde(default)]
+    pub registries: BTreeMap<String, RegistrySettings>,
 }
 
 /// What is to be done.
@@ -71,6 +76,18 @@ pub struct Task {
     pub plan: BuildPlan,
     /// Where and how it is built.
     pub context: TaskContext,
+}
+
+impl Task {
+    /// What a builder elsewhere is told of a plan, with what `_F_IMG_ID` is to be in it: only we know the digest of a
+    /// plan.
+    pub fn of(plan: &BuildPlan, context: TaskContext) -> Self {
+        let plan = BuildPlan {
+            image_id: Some(plan.image_id()),
+            ..plan.clone()
+        };
+        Self { plan, context }
+    }
 }
 
 /// Where and how an image is built: a [`BuildContext`] on its way.

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use serde_json::Map;
 use tokio_util::sync::CancellationToken;
 
 use crate::builder::{Builder, BuilderConfig, Capability};
@@ -21,7 +20,19 @@ use crate::registry::BuilderEntry;
 /// Speaks for a builder on standard input and output until one thing is done: the `main` of a program. `variables` are
 /// those of the environment.
 pub fn serve(entry: &BuilderEntry, variables: BTreeMap<String, String>) -> ExitCode {
-    match run(entry, variables) {
+    let home = variables.get("HOME").map(PathBuf::from);
+    let host = Host {
+        variables,
+        home,
+        ..Host::default()
+    };
+    serve_on(entry, host)
+}
+
+/// The same where the program says itself what the builder may know of the machine: for one that runs commands in
+/// sandboxes. Whoever asks says where caches are, and how registries are reached.
+pub fn serve_on(entry: &BuilderEntry, host: Host) -> ExitCode {
+    match run(entry, host) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let answered = answer(&Answer::Error { error });
@@ -31,14 +42,15 @@ pub fn serve(entry: &BuilderEntry, variables: BTreeMap<String, String>) -> ExitC
     }
 }
 
-fn run(entry: &BuilderEntry, variables: BTreeMap<String, String>) -> Result<(), BuildError> {
+fn run(entry: &BuilderEntry, host: Host) -> Result<(), BuildError> {
     let Some(Request::Hello(hello)) = request()? else {
         return Err(BuildError::input("the first line is no hello"));
     };
-    let builder = create(entry, &hello, variables)?;
+    let protocol = hello.protocol.min(VERSION);
+    let builder = create(entry, hello, host)?;
     let able = builder.capabilities().into_iter();
     let card = Card {
-        protocol: hello.protocol.min(VERSION),
+        protocol,
         summary: entry.summary.to_owned(),
         capabilities: able.map(Capability::name).collect(),
         local_output: builder.local_output(),
@@ -63,22 +75,16 @@ fn run(entry: &BuilderEntry, variables: BTreeMap<String, String>) -> Result<(), 
     answer(&done?)
 }
 
-fn create(
-    entry: &BuilderEntry,
-    hello: &Hello,
-    variables: BTreeMap<String, String>,
-) -> Result<Arc<dyn Builder>, BuildError> {
+fn create(entry: &BuilderEntry, hello: Hello, host: Host) -> Result<Arc<dyn Builder>, BuildError> {
     let host = Host {
-        home: variables.get("HOME").map(PathBuf::from),
-        cache_dir: hello.cache_dir.clone(),
-        variables,
-        ..Host::default()
+        cache_dir: hello.cache_dir,
+        registries: hello.registries,
+        ..host
     };
-    let options: &Map<_, _> = &hello.options;
     (entry.create)(BuilderConfig {
         name: entry.name,
         host: &host,
-        options,
+        options: &hello.options,
     })
 }
 

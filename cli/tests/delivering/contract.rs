@@ -98,7 +98,7 @@ pub(crate) fn in_cluster(
 }
 
 /// Builds and pushes an image, and asks it in an engine that pulls it.
-fn pulled(place: &Place, engine: &Engine, arguments: &[&str]) -> Value {
+pub(crate) fn pulled(place: &Place, engine: &Engine, arguments: &[&str]) -> Value {
     let built = place.builds(arguments);
     assert!(
         arguments
@@ -140,6 +140,9 @@ fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it(engine: &
     if let Some(at) = &at {
         builders.push(("default", [network, &["--option", at]].concat()));
     }
+    if is_oldest {
+        builders.push(("acme", Vec::new()));
+    }
     let cluster = is_oldest.then(Cluster::shared).flatten();
     let address = engine.address();
     let variables = [("DOCKER_HOST", &*address)];
@@ -157,6 +160,7 @@ fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it(engine: &
     let cases = cases.filter(|(number, _)| is_oldest || number % 3 == 0);
     for (_, case) in cases {
         let mut place = place(engine, case);
+        place.with_external_builders();
         let mut all = Vec::new();
         for (builder, options) in &builders {
             let arguments = ["--force", "--builder", builder, "--output", "docker"];

@@ -1,6 +1,10 @@
-//! The builder in Python that is an example.
+//! The builders that are examples of programs: `append` in Python, and `acme` in Rust, which is `native` with a label.
+
+use imagespec_testkit::contract::CORPUS;
 
 use crate::bases::Ground;
+use crate::contract::{differences, fill, pulled};
+use crate::engine::{Engine, Release};
 use crate::place::Place;
 
 #[test]
@@ -17,9 +21,7 @@ fn a_builder_in_python_appends_the_sources_to_a_base() {
     let mut place = Place::new(&declaration);
     place.write("src/main.py", "print('appended')\n");
     place.write("src/pkg/__init__.py", "");
-    let programs = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/external-builder");
-    let path = std::env::var("PATH").expect("a path");
-    place.set("PATH", &format!("{programs}:{path}"));
+    place.with_external_builders();
 
     let built = place.builds(&["app", "--label", "team=ml", "--tag", "v1"]);
     assert_eq!(
@@ -73,4 +75,65 @@ fn a_builder_in_python_appends_the_sources_to_a_base() {
         "main.py",
     ]);
     assert_eq!(said, "appended");
+}
+
+/// Cases of the corpus that ask for nothing but what `append` can do.
+const APPENDED: usize = 7;
+
+#[test]
+fn a_builder_in_python_keeps_the_contract_where_it_builds() {
+    let (Some(engine), Some(ground)) = (Engine::start(Release::Oldest), Ground::new()) else {
+        return;
+    };
+    let registry = ground.name("contract");
+    let mut wrong = Vec::new();
+    let mut built = 0;
+    for case in CORPUS {
+        let declaration = format!(
+            "[images.app]\nbase_image = \"{}\"\n{}\n",
+            ground.name("ground:1"),
+            case.fields
+        );
+        let mut place = Place::new(&declaration);
+        place.set("DOCKER_HOST", &engine.address());
+        place.with_external_builders();
+        fill(&place, case);
+        let by = |builder| ["--force", "--builder", builder, "--registry", &registry];
+        let tried = place.run(&[&["build", "--progress", "quiet"][..], &by("append")].concat());
+        if tried.status.success() {
+            let appended = pulled(&place, &engine, &by("append"));
+            let native = pulled(&place, &engine, &by("native"));
+            let differing = differences(&native, &appended, case.name);
+            wrong.extend(differing);
+            built += 1;
+        } else {
+            // It refuses by name what it cannot do.
+            let told = String::from_utf8_lossy(&tried.stderr);
+            assert_eq!(tried.status.code(), Some(2), "{}: {told}", case.name);
+            assert!(told.contains("`append` does not support"), "{told}");
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(built, APPENDED);
+}
+
+#[test]
+fn a_builder_in_rust_adds_its_label_to_what_native_makes() {
+    let Some(ground) = Ground::new() else {
+        return;
+    };
+    let mut place = Place::new("[images.labelled]\ncommands = [\"echo run > /root/ran\"]\n");
+    place.with_external_builders();
+    let builds = |registry: &str, more: &[&str]| {
+        let registry = ground.name(registry);
+        place.builds(&[&["--tag", "1", "--registry", &registry, "--builder"], more].concat())
+    };
+    let acme = ["acme", "--option", "cost_center=ml"];
+    assert_eq!(builds("acme", &["acme"])["built"], true);
+    // An image without the label is not the one that is asked for, and one with it is.
+    let made = builds("acme", &acme);
+    assert_eq!(made["built"], true);
+    assert_eq!(builds("acme", &acme)["built"], false);
+    let native = builds("native", &["native", "--label", "com.acme.cost-center=ml"]);
+    assert_eq!(made["digest"], native["digest"]);
 }

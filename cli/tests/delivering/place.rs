@@ -71,6 +71,21 @@ impl Place {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Puts the examples of builders as programs on `PATH`: the one in Python, and the one that is built beside the
+    /// command.
+    pub(crate) fn with_external_builders(&mut self) {
+        let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/external-builder");
+        let rust =
+            Path::new(env!("CARGO_BIN_EXE_imagespec")).with_file_name("imagespec-builder-acme");
+        assert!(
+            rust.is_file(),
+            "not built: `cargo test --workspace --all-targets` does"
+        );
+        let built = rust.parent().expect("a folder").display();
+        let path = std::env::var("PATH").expect("a path");
+        self.set("PATH", &format!("{python}:{built}:{path}"));
+    }
+
     /// The command as the last arguments of another program, in the same place and with the same variables.
     pub(crate) fn through(&self, program: &[&str], arguments: &[&str]) -> Command {
         let command = self.command(arguments);
