@@ -91,7 +91,7 @@ impl Builder for Kaniko {
             Capability::OutputOciDir,
             Capability::OutputTar,
         ]);
-        if self.options.executor == Executor::Kaniko {
+        if self.options.executor != Executor::Native {
             able.insert(Capability::AptPackages);
             able.insert(Capability::Run);
         }

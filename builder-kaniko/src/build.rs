@@ -17,6 +17,7 @@ use crate::options::Executor;
 use crate::output::Output as Printed;
 use crate::prepare::Prepared;
 use crate::said::Said;
+use crate::solved::Solved;
 use crate::state;
 
 /// How often a Job may be taken away before its end.
@@ -122,6 +123,9 @@ impl Kaniko {
                 1 + cx.destination.extra_tags.len(),
                 mask,
             )),
+            Executor::Buildkit => {
+                Printed::Buildkit(Solved::new(cx.progress, &prepared.instructions, mask))
+            }
             Executor::Native => Printed::Native(Answers::new(cx.progress, mask)),
         };
         let streamed = prepared.order.way == Way::Streamed;

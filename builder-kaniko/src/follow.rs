@@ -389,22 +389,4 @@ fn every(period: Duration) -> Interval {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_errors_one_after_another_are_a_silence() {
-        let begin = Instant::now();
-        let at = |seconds| begin + Duration::from_secs(seconds);
-        let mut silence = Silence::default();
-        let too_many = |silence: &mut Silence, times: &[u64]| {
-            times.iter().any(|seconds| silence.error(at(*seconds)))
-        };
-        assert!(!too_many(&mut silence, &[0, 30, 60, 90, 120, 150, 180]));
-        // A watch that goes on quietly says nothing.
-        assert!(!too_many(&mut silence, &[400, 700, 1000]));
-        silence.answer();
-        assert!(!too_many(&mut silence, &[1010, 1040, 1080, 1120, 1160]));
-        assert!(too_many(&mut silence, &[1195]));
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde_json::{Map, Value, json};
 
 use crate::assignment::lent::AUTHORITIES;
+use crate::buildkit;
 use crate::merge::merge;
 use crate::options::{Executor, Logins, Options};
 use crate::program::HOME;
@@ -40,7 +41,7 @@ pub(crate) const EXECUTOR: &str = "executor";
 pub(crate) const ARCHIVE: &str = "context.tar.gz";
 /// The key of logins in a Secret.
 const LOGINS: &str = ".dockerconfigjson";
-/// Where executor `native` may write, and where it keeps what it fetched and made.
+/// Where an executor without root may write, and where `native` keeps what it fetched and made.
 pub(crate) const WORK: &str = "/imagespec/work";
 /// Who runs executor `native`: nobody in particular.
 pub(crate) const NOBODY: u32 = 65532;
@@ -63,7 +64,7 @@ impl Executor {
                 logins: "/kaniko/.docker",
                 context: "/kaniko/context",
             },
-            Self::Native => Places {
+            Self::Buildkit | Self::Native => Places {
                 lent: "/imagespec/lent",
                 logins: "/imagespec/logins",
                 context: "/imagespec/context",
@@ -227,10 +228,14 @@ impl Order<'_> {
             }
         };
         // What is mounted can be read by that group.
-        let group = json!({ "fsGroup": NOBODY });
+        let group = match options.executor {
+            Executor::Kaniko => None,
+            Executor::Buildkit => Some(buildkit::USER),
+            Executor::Native => Some(NOBODY),
+        };
         say(
             "securityContext",
-            (options.executor == Executor::Native).then_some(group),
+            group.map(|group| json!({ "fsGroup": group })),
         );
         say(
             "initContainers",
@@ -296,6 +301,10 @@ impl Order<'_> {
                 "capabilities": { "drop": ["ALL"], "add": RIGHTS },
                 "seccompProfile": { "type": "RuntimeDefault" },
             }),
+            Executor::Buildkit => {
+                env.push(json!({ "name": "DOCKER_CONFIG", "value": places.logins }));
+                buildkit::rights()
+            }
             Executor::Native => {
                 let variables = [
                     ("DOCKER_CONFIG", places.logins.to_owned()),
@@ -323,7 +332,9 @@ impl Order<'_> {
             "securityContext": rights,
             "volumeMounts": mounts,
         });
-        if let Some(program) = &self.program {
+        if executor == Executor::Buildkit {
+            container["command"] = buildkit::command();
+        } else if let Some(program) = &self.program {
             container["command"] = json!(program.command);
         }
         container
@@ -350,6 +361,8 @@ impl Order<'_> {
         let mount = |volume: &str, path: &str| json!({ "name": volume, "mountPath": path });
         let mut mounts = match self.options.executor {
             Executor::Kaniko => vec![mount("lent", LENT), mount("unpacked", UNPACKED)],
+            // Secrets are mounted by each `RUN` that asks for them.
+            Executor::Buildkit => return vec![mount("work", WORK)],
             Executor::Native => {
                 let mut program = mount("program", HOME);
                 program["readOnly"] = true.into();
@@ -384,6 +397,7 @@ impl Order<'_> {
         let mut volumes = match self.options.executor {
             // The folder that an executor makes for the context itself is closed to the image's user.
             Executor::Kaniko => vec![empty("lent"), empty("unpacked")],
+            Executor::Buildkit => vec![empty("work")],
             Executor::Native => vec![empty("work"), empty("program")],
         };
         if let Some(cache) = &self.options.cache_volume {

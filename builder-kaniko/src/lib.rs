@@ -4,6 +4,7 @@ mod answers;
 mod assignment;
 mod backend;
 mod build;
+mod buildkit;
 mod cluster;
 mod context;
 mod follow;
@@ -23,6 +24,7 @@ mod prune;
 mod rights;
 mod said;
 mod send;
+mod solved;
 mod state;
 mod tools;
 

@@ -1,4 +1,4 @@
-//! What executor `kaniko` is told to do: the plan as a Dockerfile with its context.
+//! What the executors `kaniko` and `buildkit` are told to do: the plan as a Dockerfile with its context.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,14 @@ use crate::prepare::Load;
 use crate::tools;
 
 impl Kaniko {
-    /// What executor `kaniko` is given for a plan over a base. What is for others has nothing with a login.
+    /// What an executor is given that goes by a Dockerfile, for a plan over a base. What is for others has nothing with a login.
     pub(crate) async fn lowered(
         &self,
         plan: &BuildPlan,
         cx: &BuildContext<'_>,
         base: &str,
         for_others: bool,
+        dialect: Dialect,
     ) -> Result<Load, BuildError> {
         let platform = platform(plan);
         let mut tools = None;
@@ -39,7 +40,7 @@ impl Kaniko {
         let site = Site {
             host: &self.host,
             archive: &self.options.archive,
-            dialect: Dialect::Kaniko,
+            dialect,
             uv: tools.as_deref(),
         };
         let Lowered {
@@ -58,7 +59,7 @@ impl Kaniko {
             proxies.clear();
         }
         Ok(Load {
-            image: self.options.kaniko().to_owned(),
+            image: self.options.image().to_owned(),
             program: None,
             platform,
             tree,

@@ -14,6 +14,8 @@ use crate::backend::ENTRY;
 
 /// Kaniko's image, unless an option names another: that of the fork that is kept up, which is in this one place.
 const KANIKO: &str = "ghcr.io/osscontainertools/kaniko:v1.28.3";
+/// That of `BuildKit`, which runs without root.
+const BUILDKIT: &str = "docker.io/moby/buildkit:v0.34.2-rootless";
 /// How long a build may take in all.
 const DEADLINE: Duration = Duration::from_hours(1);
 /// How long a Job stays that nobody removed.
@@ -36,11 +38,11 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
     ("service_account", "the account that the Job's pod runs as"),
     (
         "executor",
-        "who builds in the pod: `kaniko`, or `native`, which needs no root and runs no commands",
+        "who builds in the pod: `kaniko`; `buildkit`, which needs no root; or `native`, which needs no rights at all and runs no commands",
     ),
     (
         "image",
-        "the executor's image; by default Kaniko's, or one with this very program, which is brought to the registry",
+        "the executor's image; by default Kaniko's or BuildKit's, or for `native` one with this very program, which is brought to the registry",
     ),
     (
         "cache_volume",
@@ -118,30 +120,27 @@ pub(crate) enum Executor {
     /// Kaniko, from a Dockerfile.
     #[default]
     Kaniko,
+    /// `BuildKit` without root, from a Dockerfile.
+    Buildkit,
     /// The builder `native` of this very program.
     Native,
 }
 
-impl Executor {
-    /// The options that only one of them has.
-    const fn own_options(self) -> &'static [&'static str] {
-        match self {
-            Self::Kaniko => &["cache_ttl", "registry_mirrors", "registry_maps", "flags"],
-            Self::Native => &["cache_volume"],
-        }
-    }
+/// The options that only some executors have, each with whose they are.
+const OWN: [(&str, &[Executor]); 5] = [
+    ("cache_ttl", &[Executor::Kaniko]),
+    ("registry_mirrors", &[Executor::Kaniko, Executor::Buildkit]),
+    ("registry_maps", &[Executor::Kaniko, Executor::Buildkit]),
+    ("flags", &[Executor::Kaniko, Executor::Buildkit]),
+    ("cache_volume", &[Executor::Native]),
+];
 
+impl Executor {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Kaniko => "kaniko",
+            Self::Buildkit => "buildkit",
             Self::Native => "native",
-        }
-    }
-
-    const fn other(self) -> Self {
-        match self {
-            Self::Kaniko => Self::Native,
-            Self::Native => Self::Kaniko,
         }
     }
 }
@@ -233,12 +232,16 @@ impl Options {
         for (name, value) in options {
             read.set(&Given { name, value })?;
         }
-        let (executor, other) = (read.executor, read.executor.other());
-        let others = other.own_options().iter();
-        if let Some(name) = others.into_iter().find(|name| options.contains_key(**name)) {
+        let executor = read.executor;
+        let mut own = OWN.iter();
+        let foreign =
+            own.find(|(name, whose)| options.contains_key(*name) && !whose.contains(&executor));
+        if let Some((name, whose)) = foreign {
+            let whose = whose.iter().map(|whose| format!("`{}`", whose.name()));
+            let whose: Vec<_> = whose.collect();
             return Err(BuildError::input(format!(
-                "option `{name}` is for executor `{}`, and it is `{}` that builds",
-                other.name(),
+                "option `{name}` is for executor {}, and it is `{}` that builds",
+                whose.join(" or "),
                 executor.name()
             ))
             .field("builder_options"));
@@ -246,9 +249,12 @@ impl Options {
         Ok(read)
     }
 
-    /// The image of Kaniko.
-    pub(crate) fn kaniko(&self) -> &str {
-        self.image.as_deref().unwrap_or(KANIKO)
+    /// The image of an executor that goes by a Dockerfile.
+    pub(crate) fn image(&self) -> &str {
+        self.image.as_deref().unwrap_or(match self.executor {
+            Executor::Buildkit => BUILDKIT,
+            Executor::Kaniko | Executor::Native => KANIKO,
+        })
     }
 
     fn set(&mut self, given: &Given<'_>) -> Result<(), BuildError> {
@@ -266,8 +272,9 @@ impl Options {
             "executor" => {
                 self.executor = match given.text()?.as_str() {
                     "kaniko" => Executor::Kaniko,
+                    "buildkit" => Executor::Buildkit,
                     "native" => Executor::Native,
-                    _ => return Err(given.wrong("`kaniko` or `native`")),
+                    _ => return Err(given.wrong("`kaniko`, `buildkit` or `native`")),
                 }
             }
             "image" => self.image = Some(given.text()?),
@@ -452,10 +459,13 @@ mod tests {
             (json!({"tolerations": "x"}), "a list of tolerations"),
             (json!({"flags": ["x"]}), "flags such as"),
             (json!({"debian_mirror": 1}), "expected a text"),
-            (json!({"executor": "docker"}), "`kaniko` or `native`"),
+            (
+                json!({"executor": "docker"}),
+                "`kaniko`, `buildkit` or `native`",
+            ),
             (
                 json!({"executor": "native", "flags": ["--x"]}),
-                "option `flags` is for executor `kaniko`",
+                "option `flags` is for executor `kaniko` or `buildkit`",
             ),
             (
                 json!({"cache_volume": {"emptyDir": {}}}),

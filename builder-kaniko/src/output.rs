@@ -5,12 +5,15 @@ use imagespec_core::error::BuildError;
 
 use crate::answers::Answers;
 use crate::said::Said;
+use crate::solved::Solved;
 
 /// What is known of a build by what its executor printed.
 #[derive(Debug)]
 pub(crate) enum Output<'a> {
     /// Kaniko's log.
     Kaniko(Said<'a>),
+    /// What `BuildKit`'s client prints.
+    Buildkit(Solved<'a>),
     /// Answers of this program.
     Native(Answers<'a>),
 }
@@ -20,6 +23,7 @@ impl Output<'_> {
     pub(crate) fn take(&mut self, line: &str) {
         match self {
             Self::Kaniko(said) => said.take(line),
+            Self::Buildkit(solved) => solved.take(line),
             Self::Native(answers) => answers.take(line),
         }
     }
@@ -28,6 +32,7 @@ impl Output<'_> {
     pub(crate) fn pushed(&self) -> Option<&str> {
         match self {
             Self::Kaniko(said) => said.pushed(),
+            Self::Buildkit(solved) => solved.pushed(),
             Self::Native(answers) => answers.pushed(),
         }
     }
@@ -39,6 +44,7 @@ impl Output<'_> {
                 said.done();
                 None
             }
+            Self::Buildkit(_) => None,
             Self::Native(answers) => answers.built(),
         }
     }
@@ -47,6 +53,7 @@ impl Output<'_> {
     pub(crate) fn failure(self, code: i32) -> BuildError {
         match self {
             Self::Kaniko(said) => said.failure(code),
+            Self::Buildkit(solved) => solved.failure(code),
             Self::Native(answers) => answers.failure(code),
         }
     }
@@ -55,6 +62,7 @@ impl Output<'_> {
     pub(crate) fn is_cut_short(&self) -> bool {
         match self {
             Self::Kaniko(said) => said.is_cut_short(),
+            Self::Buildkit(solved) => solved.is_cut_short(),
             Self::Native(answers) => answers.is_cut_short(),
         }
     }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use imagespec_core::context::BuildContext;
-use imagespec_core::dockerfile::Instruction;
+use imagespec_core::dockerfile::{Dialect, Instruction};
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::{Base, BuildPlan};
 use imagespec_core::platform::Platform;
@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 
 use crate::assignment;
 use crate::backend::Kaniko;
+use crate::buildkit;
 use crate::context::{Archive, unread};
 use crate::job::{self, Brought, Command, Order, Way};
 use crate::options::{Executor, Logins};
@@ -94,7 +95,14 @@ impl Kaniko {
             proxies,
             instructions,
         } = match executor {
-            Executor::Kaniko => self.lowered(plan, cx, &base, for_others).await?,
+            Executor::Kaniko => {
+                let dialect = Dialect::Kaniko;
+                self.lowered(plan, cx, &base, for_others, dialect).await?
+            }
+            Executor::Buildkit => {
+                let dialect = Dialect::Buildkit;
+                self.lowered(plan, cx, &base, for_others, dialect).await?
+            }
             Executor::Native => self.assigned(plan, cx, &base, for_others).await?,
         };
         let (handle, cache) = (Handle::current(), self.host.cache_dir.clone());
@@ -110,19 +118,26 @@ impl Kaniko {
         } else {
             self.logins(&registries).await?
         };
+        let secrets: Vec<_> = lent.keys().cloned().collect();
         let trusted = self.trusted(&registries, &mut lent)?;
         let insecure = self.insecure(&registries)?;
         let way = archive.way();
+        let platform_of_image = delivery::platform(plan);
+        let command = Command {
+            cx,
+            options: &self.options,
+            platform: &platform_of_image,
+            way,
+            insecure: &insecure,
+            trusted: &trusted,
+        };
         let arguments = match executor {
-            Executor::Kaniko => Command {
-                cx,
-                options: &self.options,
-                platform: &delivery::platform(plan),
-                way,
-                insecure: &insecure,
-                trusted: &trusted,
+            Executor::Kaniko => command.arguments(),
+            Executor::Buildkit => {
+                let settings = command.daemon().into_bytes();
+                lent.insert(buildkit::CONFIGURATION.to_owned(), settings);
+                command.client(&secrets)
             }
-            .arguments(),
             Executor::Native => {
                 let registries = assignment::registries(&insecure, &trusted)?;
                 lent.insert(assignment::lent::REGISTRIES.to_owned(), registries);

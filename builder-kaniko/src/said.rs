@@ -201,7 +201,7 @@ impl<'a> Said<'a> {
 }
 
 /// What helps against what registries say.
-fn hinted(error: BuildError, said: &str) -> BuildError {
+pub(crate) fn hinted(error: BuildError, said: &str) -> BuildError {
     let said = said.to_lowercase();
     if said.contains("unauthorized")
         || said.contains("denied")

@@ -8,6 +8,5 @@ mod make;
 mod options;
 mod podman;
 mod several;
-mod told;
 
 pub use backend::{ENTRY, Local};

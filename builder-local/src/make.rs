@@ -1,6 +1,7 @@
 //! A build, from the plan to where the image should be: by an engine's `BuildKit`, by a daemon of its own, or by Podman.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -13,24 +14,40 @@ use imagespec_core::execute::OWN_BASE;
 use imagespec_core::mask::Mask;
 use imagespec_core::plan::{Base, BuildPlan};
 use imagespec_core::platform::Platform;
-use imagespec_dockerfile::{Lowered, Site, lower};
+use imagespec_dockerfile::{Lowered, Site, Told, lower};
 use imagespec_oci::Registry;
 use imagespec_oci::credentials::Credentials;
 use imagespec_oci::delivery::{references, unwritten};
 use imagespec_oci::engine::Endpoint;
 use imagespec_oci::image::Descriptor;
+use tonic::{Code, Status};
 
 use crate::backend::{Local, PODMAN};
 use crate::buildkit::{Buildkit, Lent, Offer, Order, solve, way};
 use crate::caches::{self, Lent as Caches};
 use crate::deliver;
 use crate::podman;
-use crate::told::Told;
 
 /// The exporter that sends an archive of the image.
 const ARCHIVE: &str = "docker";
 /// Where an exporter says the digest of what it pushed.
 const DIGEST: &str = "containerimage.digest";
+
+/// Why a build failed: the instruction that did, or what the engine says.
+fn failure(mut told: Told<'_>, status: &Status) -> BuildError {
+    told.failure().unwrap_or_else(|| {
+        let said = std::io::Error::other(told.masked(status.message()));
+        // What an engine says has no cause on this machine; a connection that breaks has.
+        let is_lost = status.code() == Code::Unavailable || status.source().is_some();
+        if is_lost {
+            BuildError::unavailable("the container engine was lost during the build")
+                .hint("start it again; what it had built is not built again")
+        } else {
+            BuildError::failed("the container engine cannot build the image")
+        }
+        .caused_by(&said)
+    })
+}
 
 /// The error of a cache in a folder that cannot be used.
 fn uncached(error: &std::io::Error) -> BuildError {
@@ -175,7 +192,7 @@ impl Local {
         } else {
             (solved.await, None)
         };
-        let (answer, _) = solved.map_err(|status| told.failure(&status))?;
+        let (answer, _) = solved.map_err(|status| failure(told, &status))?;
         caches::keep(&self.options.cache_to, &answer).map_err(|error| uncached(&error))?;
         Ok((taken.transpose()?, answer))
     }
@@ -332,5 +349,20 @@ impl Local {
             say("registry.insecure", "true");
         }
         ("image", attributes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imagespec_core::error::ErrorKind;
+    use imagespec_core::event::{Progress, Silent};
+
+    use super::*;
+
+    #[test]
+    fn an_engine_that_is_lost_is_unavailable() {
+        let told = Told::new(Progress::new("x", &Silent), &[], Mask::default());
+        let error = failure(told, &Status::unavailable("broken pipe"));
+        assert_eq!(error.kind, ErrorKind::Unavailable);
     }
 }

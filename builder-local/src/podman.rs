@@ -5,8 +5,6 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use bollard_buildkit_proto::google::protobuf::Timestamp;
-use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog};
 use bytes::BytesMut;
 use futures::TryStreamExt as _;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
@@ -14,7 +12,7 @@ use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use imagespec_dockerfile::{DOCKERFILE, Tree};
+use imagespec_dockerfile::{DOCKERFILE, Log, Status as Happened, Tree, Vertex};
 use imagespec_oci::Reference;
 use imagespec_oci::credentials::Credential;
 use imagespec_oci::engine::Endpoint;
@@ -58,7 +56,7 @@ pub(crate) async fn build(
     offer: Offer,
     order: &Order,
     base: &str,
-    mut told: impl FnMut(StatusResponse),
+    mut told: impl FnMut(Happened),
 ) -> Result<(), Status> {
     let mut tree = Tree::clone(&offer.tree);
     let secrets = offer.secrets.iter().enumerate();
@@ -193,8 +191,8 @@ impl Steps {
         self.has_name
     }
 
-    fn take(&mut self, said: &str) -> StatusResponse {
-        let mut status = StatusResponse::default();
+    fn take(&mut self, said: &str) -> Happened {
+        let mut status = Happened::default();
         if let Some(step) = said.strip_prefix("STEP ") {
             status.vertexes.extend(self.end(""));
             let (_, instruction) = step.split_once(": ").unwrap_or_default();
@@ -205,7 +203,7 @@ impl Steps {
                 let vertex = Vertex {
                     digest: name.clone(),
                     name,
-                    started: Some(Timestamp::default()),
+                    started: true,
                     ..Vertex::default()
                 };
                 status.vertexes.push(vertex.clone());
@@ -221,26 +219,25 @@ impl Steps {
         } else if said.starts_with("Successfully tagged") {
             self.has_name = true;
         } else if let Some(vertex) = &self.current {
-            status.logs.push(VertexLog {
+            status.logs.push(Log {
                 vertex: vertex.digest.clone(),
-                msg: said.as_bytes().to_vec(),
-                ..VertexLog::default()
+                bytes: said.as_bytes().to_vec(),
             });
         }
         status
     }
 
-    fn failed(&mut self, error: &str) -> StatusResponse {
+    fn failed(&mut self, error: &str) -> Happened {
         let error = error.trim().replace("exit status ", "exit code: ");
-        StatusResponse {
+        Happened {
             vertexes: self.end(&error).into_iter().collect(),
-            ..StatusResponse::default()
+            ..Happened::default()
         }
     }
 
     fn end(&mut self, error: &str) -> Option<Vertex> {
         let mut vertex = self.current.take()?;
-        vertex.completed = Some(Timestamp::default());
+        vertex.completed = true;
         error.clone_into(&mut vertex.error);
         Some(vertex)
     }
@@ -256,7 +253,7 @@ mod tests {
         let from = steps.take("STEP 1/4: FROM x\n");
         assert_eq!(from.vertexes[0].name, "[1/1] FROM x");
         let user = steps.take("STEP 2/4: USER 0:0\n");
-        assert!(user.vertexes[0].completed.is_some());
+        assert!(user.vertexes[0].completed);
         assert!(steps.take("--> 0123\n").vertexes.is_empty());
         steps.take("STEP 3/4: RUN false\n");
         assert_eq!(steps.take("half").logs[0].vertex, "[2/2] RUN false");

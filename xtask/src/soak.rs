@@ -53,10 +53,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
             &["--ignored", "consumers::"],
         ),
         (
-            "a build service that is killed",
+            "a build service that is killed, and one in a cluster",
             "imagespec-cli",
             "delivering",
-            &["--ignored", "service::kills"],
+            &["--ignored", "service::kills", "service::deployed"],
         ),
     ] {
         report::heading(title);

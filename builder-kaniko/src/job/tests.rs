@@ -11,7 +11,7 @@ fn order<'a>(options: &'a Options, declared: &'a [SecretMount]) -> Order<'a> {
         namespace: "builds",
         reference: "registry.example/team/app:1".to_owned(),
         options,
-        image: options.kaniko().to_owned(),
+        image: options.image().to_owned(),
         program: None,
         platform: Platform::amd64(),
         arguments: vec!["--context=tar://stdin".to_owned()],

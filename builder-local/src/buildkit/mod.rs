@@ -16,6 +16,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
     StatusResponse,
 };
 use hyper_util::rt::TokioIo;
+use imagespec_dockerfile::{Log, Moved, Status as Happened, Vertex};
 use imagespec_oci::engine::Endpoint;
 use serde_json::json;
 use tonic::transport::Channel;
@@ -59,7 +60,7 @@ pub(crate) async fn solve(
     buildkit: &Buildkit,
     offer: Offer,
     order: Order,
-    mut told: impl FnMut(StatusResponse),
+    mut told: impl FnMut(Happened),
 ) -> Result<HashMap<String, String>, Status> {
     let unreachable = |error: std::io::Error| Status::unavailable(error.to_string());
     let mut control = control(buildkit).await?;
@@ -103,13 +104,41 @@ pub(crate) async fn solve(
         };
         let mut stream = stream.into_inner();
         while let Ok(Some(status)) = stream.message().await {
-            told(status);
+            told(happened(status));
         }
     };
     // The last of the status comes after the answer.
     let (answer, ()) = tokio::join!(answer, watched);
     drop(session);
     Ok(answer?.into_inner().exporter_response)
+}
+
+/// A status in words that are not the wire's.
+fn happened(status: StatusResponse) -> Happened {
+    let number = |n: i64| u64::try_from(n).unwrap_or_default();
+    let vertexes = status.vertexes.into_iter().map(|vertex| Vertex {
+        digest: vertex.digest,
+        name: vertex.name,
+        started: vertex.started.is_some(),
+        completed: vertex.completed.is_some(),
+        cached: vertex.cached,
+        error: vertex.error,
+    });
+    let moved = status.statuses.into_iter().map(|moved| Moved {
+        id: moved.id,
+        vertex: moved.vertex,
+        current: number(moved.current),
+        total: number(moved.total),
+    });
+    let logs = status.logs.into_iter().map(|log| Log {
+        vertex: log.vertex,
+        bytes: log.msg,
+    });
+    Happened {
+        vertexes: vertexes.collect(),
+        moved: moved.collect(),
+        logs: logs.collect(),
+    }
 }
 
 /// The version of a daemon. Those before 0.11 do not tell, and cannot start from an image that is lent.

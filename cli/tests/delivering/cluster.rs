@@ -29,6 +29,8 @@ pub(crate) struct Cluster {
     programs: PathBuf,
     ports: Ports,
     is_ready: bool,
+    /// Whether the registry has the image of `BuildKit`.
+    rootless: Mutex<bool>,
     _mounts: Mounts,
     folder: tempfile::TempDir,
 }
@@ -141,6 +143,7 @@ impl Cluster {
                 kubelet: free(),
             },
             is_ready: false,
+            rootless: Mutex::default(),
             _mounts: Mounts(folder.path().to_owned()),
             folder,
         };
@@ -587,9 +590,43 @@ runtime_type = "io.containerd.runc.v2"
         [image, NETWORK.to_owned()]
     }
 
+    /// As [`Self::options`], for `BuildKit` without root, whose image is made when it is first asked for; without its
+    /// programs there is none.
+    pub(crate) fn rootless_options(&self) -> Option<[String; 3]> {
+        let folders = tools("IMAGESPEC_TEST_BUILDKIT")?;
+        let mut made = self.rootless.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*made {
+            self.push_rootless(&folders[0]);
+            *made = true;
+        }
+        let image = format!("image={}/buildkit:1", self.registry.address);
+        Some(["executor=buildkit".to_owned(), image, NETWORK.to_owned()])
+    }
+
+    /// Makes an image as `BuildKit` has one for whoever is not root, of Debian's packages.
+    fn push_rootless(&self, programs: &Path) {
+        let place = Place::new(
+            "[images.buildkit]\napt_packages = [\"rootlesskit\", \"runc\", \"uidmap\"]\ncopy = [\"bin\"]\n\
+             commands = [\"install -m 755 bin/* /usr/local/bin; rm -r bin\",\
+             \"echo flytekit:100000:65536 | tee /etc/subuid > /etc/subgid\"]\n",
+        );
+        for name in ["buildkitd", "buildctl"] {
+            place.write(&format!("bin/{name}"), "");
+            let to = place.path("project/bin").join(name);
+            fs_err::copy(programs.join(name), to).expect("a program");
+        }
+        let arguments = ["--builder", "native", "--no-bytecode", "--tag", "1"];
+        place.builds(&[&arguments[..], &["--registry", &self.registry.address]].concat());
+    }
+
     /// As [`Self::options`], for our own executor.
     pub(crate) fn own_options() -> [String; 2] {
         ["executor=native".to_owned(), NETWORK.to_owned()]
+    }
+
+    /// Where the cluster answers: host and port.
+    pub(crate) fn endpoint(&self) -> (String, String) {
+        ("127.0.0.1".to_owned(), self.ports.api.to_string())
     }
 
     /// The kubeconfig of whoever may do everything.

@@ -67,7 +67,7 @@ pub(crate) fn differences(one: &Value, other: &Value, path: &str) -> Vec<String>
     }
 }
 
-/// Cases that are built by our own executor every time; the others take longer than that is worth.
+/// Cases that are built by the other executors every time; the others take longer than that is worth.
 const OFTEN: [&str; 3] = [
     "packages with native code",
     "sources with rules",
@@ -112,7 +112,8 @@ pub(crate) fn pulled(place: &Place, engine: &Engine, arguments: &[&str]) -> Valu
     answers(engine, name)
 }
 
-/// Cases that `native` here and our executor in a cluster make different images of, and how they differ.
+/// Cases that `native` here and the executors in a cluster that are not Kaniko make different images of, and how they
+/// differ.
 pub(crate) fn differing_in_cluster(engine: &Engine, cluster: &Cluster) -> Vec<String> {
     let mut wrong = Vec::new();
     for case in CORPUS {
@@ -122,6 +123,10 @@ pub(crate) fn differing_in_cluster(engine: &Engine, cluster: &Cluster) -> Vec<St
         let here = answers(engine, built["reference"].as_str().expect("a name"));
         if runs_nothing(case) {
             let there = in_cluster(&mut place, engine, cluster, &Cluster::own_options());
+            wrong.extend(differences(&here, &there, case.name));
+        }
+        if let Some(options) = cluster.rootless_options() {
+            let there = in_cluster(&mut place, engine, cluster, &options);
             wrong.extend(differences(&here, &there, case.name));
         }
     }
@@ -177,6 +182,10 @@ fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it(engine: &
                 let options = Cluster::own_options();
                 all.push(in_cluster(&mut place, engine, cluster, &options));
                 names.push(("kaniko", vec!["executor=native"]));
+                if let Some(options) = cluster.rootless_options() {
+                    all.push(in_cluster(&mut place, engine, cluster, &options));
+                    names.push(("kaniko", vec!["executor=buildkit"]));
+                }
             }
         }
         if let Some(service) = service.as_ref().filter(|_| OFTEN.contains(&case.name)) {

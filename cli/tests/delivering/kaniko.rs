@@ -11,6 +11,7 @@ use crate::contract::differing_in_cluster;
 use crate::docker::{PASSWORD, WHOLE, interrupt, sleeping, until, write_sources};
 use crate::engine::{Engine, Release};
 use crate::place::{Place, has};
+use crate::registry::Served;
 
 /// A namespace of the shared cluster, if this machine has what that takes.
 fn namespace(name: &str) -> Option<Arc<Cluster>> {
@@ -191,6 +192,57 @@ fn an_executor_of_ours_needs_no_rights() {
     };
     assert!(admitted(&[]));
     assert!(!admitted(&["--option", "executor=kaniko"]));
+}
+
+#[test]
+fn an_executor_without_root_mounts_what_each_step_needs() {
+    let Some(cluster) = namespace("rootless") else {
+        return;
+    };
+    let Some([_, image, _]) = cluster.rootless_options() else {
+        return;
+    };
+    let (_, image) = image.split_once('=').expect("an option");
+    let images = format!(
+        "{WHOLE}\n[images.large]\ncopy = [\"large\"]\n\
+         [images.broken]\ncommands = [\"true\", \"echo so it is >&2; exit 3\"]\n"
+    );
+    let options = format!("executor = \"buildkit\"\nimage = \"{image}\"\ncache = true");
+    let place = cluster.place(&images, "rootless", &options);
+    write_sources(&place);
+
+    let built = place.builds(&["app", "--tag", "v1", "--label", "team=ml"]);
+    assert_eq!(built["builder"], "kaniko");
+    let digest = built["digest"].as_str().expect("a digest");
+    assert_eq!(cluster.registry.digest("rootless/app", "v1"), digest);
+    until("nothing is left", || cluster.left("rootless").is_empty());
+    assert_eq!(place.builds(&["app"])["built"], false);
+    // What another pod has built is in the registry, with what it was built from.
+    place.write("src/main.py", "print('edited')\n");
+    let (code, _, said) = ended(begun(&place, &["app"]));
+    assert_eq!(code, Some(0), "{said}");
+    let cached = said.lines().filter(|line| line.contains("cached"));
+    assert!(cached.count() > 3, "{said}");
+
+    random(&place, 2 << 20);
+    let (code, _, said) = ended(begun(&place, &["large", "--output", "oci:layout"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("send the context: 2."), "{said}");
+    let tar = ["app", "--output", "tar:image.tar", "--force"];
+    assert_eq!(place.builds(&tar)["builder"], "kaniko");
+    let tar = fs_err::read(place.path("project/image.tar")).expect("an archive");
+    assert_eq!(memchr::memmem::find(&tar, PASSWORD.as_bytes()), None);
+
+    let (code, said) = place.fails(&["build", "broken"]);
+    assert_eq!(code, Some(1), "{said}");
+    for expected in [
+        "because of `commands`",
+        "cannot run `echo so it is >&2; exit 3`: it ended with code 3",
+        "caused by: so it is",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    until("nothing is left", || cluster.left("rootless").is_empty());
 }
 
 #[test]
@@ -585,6 +637,38 @@ fn a_node_that_goes_is_told_of() {
 
 #[test]
 #[ignore = "long: `cargo xtask soak`"]
+fn a_registry_that_goes_is_told_of() {
+    let Some(cluster) = namespace("unpushed") else {
+        return;
+    };
+    let images = "[images.app]\ncommands = [\"sleep 9.625\"]\n";
+    let place = cluster.place(images, "unpushed", "");
+    let rootless = cluster.rootless_options();
+    let executors = [Some(Vec::new()), rootless.map(Vec::from)];
+    for options in executors.iter().flatten() {
+        let registry = Served::new(&[]);
+        let to = format!("{}/team", registry.address);
+        let options: Vec<_> = options
+            .iter()
+            .flat_map(|option| ["--option", option])
+            .collect();
+        let child = begun(
+            &place,
+            &[&["app", "--registry", &to], &options[..]].concat(),
+        );
+        until("the command runs", || sleeping("sleep 9.625") == 1);
+        drop(registry);
+        let (code, _, said) = ended(child);
+        assert!(matches!(code, Some(1 | 3)), "{said}");
+        for expected in ["connection refused", "because of `registry`"] {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+        until("nothing is left", || cluster.left("unpushed").is_empty());
+    }
+}
+
+#[test]
+#[ignore = "long: `cargo xtask soak`"]
 fn many_builds_and_large_contexts_go_through() {
     let Some(cluster) = namespace("many") else {
         return;
@@ -696,7 +780,7 @@ fn what_is_added_to_an_executors_own_time() {
 
 #[test]
 #[ignore = "long: `cargo xtask soak`"]
-fn an_executor_of_ours_makes_what_native_makes() {
+fn the_other_executors_make_what_native_makes() {
     let Some(cluster) = namespace("contract") else {
         return;
     };

@@ -3,6 +3,7 @@
 mod access;
 mod browser;
 mod bucket;
+mod deployed;
 pub(crate) mod fixture;
 mod fuzz;
 mod kills;

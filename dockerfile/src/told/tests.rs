@@ -1,6 +1,5 @@
 use std::sync::Mutex;
 
-use bollard_buildkit_proto::moby::buildkit::v1::{VertexLog, VertexStatus};
 use imagespec_core::context::SecretMount;
 use imagespec_core::error::ErrorKind;
 use imagespec_core::event::{BuildEvent, Event};
@@ -22,27 +21,22 @@ fn vertex(name: &str, is_over: bool, error: &str) -> Vertex {
     Vertex {
         digest: name.to_owned(),
         name: name.to_owned(),
-        started: Some(at(1)),
-        completed: is_over.then(|| at(2)),
+        started: true,
+        completed: is_over,
         error: error.to_owned(),
         ..Vertex::default()
     }
 }
 
-fn at(seconds: i64) -> bollard_buildkit_proto::google::protobuf::Timestamp {
-    bollard_buildkit_proto::google::protobuf::Timestamp { seconds, nanos: 0 }
-}
-
-fn status(vertexes: Vec<Vertex>, logs: &[(&str, &str)]) -> StatusResponse {
-    let log = |(vertex, text): &(&str, &str)| VertexLog {
+fn status(vertexes: Vec<Vertex>, logs: &[(&str, &str)]) -> Status {
+    let log = |(vertex, text): &(&str, &str)| Log {
         vertex: (*vertex).to_owned(),
-        msg: text.as_bytes().to_vec(),
-        ..VertexLog::default()
+        bytes: text.as_bytes().to_vec(),
     };
-    StatusResponse {
+    Status {
         vertexes,
         logs: logs.iter().map(log).collect(),
-        ..StatusResponse::default()
+        ..Status::default()
     }
 }
 
@@ -58,15 +52,14 @@ fn steps_have_the_names_of_the_spec_and_say_what_was_cached() {
     from.cached = true;
     told.take(status(vec![from], &[]));
     told.take(status(vec![vertex(RUN, false, "")], &[(RUN, "half a li")]));
-    let moved = VertexStatus {
+    let moved = Moved {
         id: "layer".to_owned(),
         vertex: RUN.to_owned(),
         current: 2_500_000,
         total: 5_000_000,
-        ..VertexStatus::default()
     };
-    told.take(StatusResponse {
-        statuses: vec![moved],
+    told.take(Status {
+        moved: vec![moved],
         ..status(vec![], &[(RUN, "ne\nanother\n")])
     });
     told.take(status(vec![vertex(RUN, true, "")], &[]));
@@ -117,7 +110,7 @@ fn failure(lines: &str, error: &str) -> BuildError {
     let mut told = Told::new(Progress::new("x", &silent), &instructions, mask);
     told.take(status(vec![vertex(RUN, false, "")], &[(RUN, lines)]));
     told.take(status(vec![vertex(RUN, false, error)], &[]));
-    told.failure(&Status::unknown("failed to solve"))
+    told.failure().expect("a failure")
 }
 
 #[test]
@@ -142,9 +135,12 @@ fn what_is_wrong_with_the_declaration_is_an_error_of_the_input() {
 }
 
 #[test]
-fn an_engine_that_is_lost_is_unavailable() {
+fn what_fails_beside_the_instructions_is_for_others_to_tell() {
     let silent = imagespec_core::event::Silent;
-    let told = Told::new(Progress::new("x", &silent), &[], Mask::default());
-    let error = told.failure(&Status::unavailable("broken pipe"));
-    assert_eq!(error.kind, ErrorKind::Unavailable);
+    let mut told = Told::new(Progress::new("x", &silent), &[], Mask::default());
+    told.take(status(
+        vec![vertex("exporting to image", false, "denied")],
+        &[],
+    ));
+    assert_eq!(told.failure(), None);
 }

@@ -1,22 +1,70 @@
-//! What an engine tells of a build, as a person who knows the spec would tell it.
+//! What `BuildKit`, and whoever speaks as it does, tells of a build, as a person who knows the spec would tell it.
 
 use std::collections::HashMap;
-use std::error::Error as _;
 
-use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 use imagespec_core::dockerfile::Instruction;
 use imagespec_core::error::BuildError;
 use imagespec_core::event::{Progress, StepProgress};
 use imagespec_core::mask::Mask;
-use imagespec_dockerfile::{LastLines, failure};
-use tonic::{Code, Status};
+
+use crate::failure::{LastLines, failure};
 
 /// What an engine says of what it did not end for another's sake.
 const CANCELLED: &str = "context canceled";
 
+/// What happened since the last time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// What is done, as it is now.
+    pub vertexes: Vec<Vertex>,
+    /// What moves in it.
+    pub moved: Vec<Moved>,
+    /// What is printed.
+    pub logs: Vec<Log>,
+}
+
+/// One thing that is done: an instruction, or something beside them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vertex {
+    /// Tells it from others.
+    pub digest: String,
+    /// What it is called: `[2/7] RUN …`.
+    pub name: String,
+    /// Whether it has begun.
+    pub started: bool,
+    /// Whether it has ended.
+    pub completed: bool,
+    /// Whether there was nothing to do.
+    pub cached: bool,
+    /// Why it failed, or nothing.
+    pub error: String,
+}
+
+/// How far something of a vertex is, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// What moves.
+    pub id: String,
+    /// The digest of the vertex.
+    pub vertex: String,
+    /// What is done.
+    pub current: u64,
+    /// All of it, where that is known.
+    pub total: u64,
+}
+
+/// What a vertex prints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The digest of the vertex.
+    pub vertex: String,
+    /// Bytes, which need not end where a line does.
+    pub bytes: Vec<u8>,
+}
+
 /// What is known of a build so far.
 #[derive(Debug)]
-pub(crate) struct Told<'a> {
+pub struct Told<'a> {
     progress: Progress<'a>,
     instructions: &'a [Instruction],
     /// The number that the engine gives the first instruction.
@@ -40,7 +88,8 @@ struct State<'a> {
 }
 
 impl<'a> Told<'a> {
-    pub(crate) fn new(progress: Progress<'a>, instructions: &'a [Instruction], mask: Mask) -> Self {
+    /// Of a Dockerfile's instructions, with what a `mask` hides hidden.
+    pub fn new(progress: Progress<'a>, instructions: &'a [Instruction], mask: Mask) -> Self {
         Self {
             progress,
             instructions,
@@ -51,22 +100,21 @@ impl<'a> Told<'a> {
     }
 
     /// Counts as an engine does that is lent its base: without it.
-    pub(crate) fn without_base(self) -> Self {
+    #[must_use]
+    pub fn without_base(self) -> Self {
         Self { first: 0, ..self }
     }
 
-    /// Takes a status of the engine.
-    pub(crate) fn take(&mut self, status: StatusResponse) {
+    /// Takes a status.
+    pub fn take(&mut self, status: Status) {
         for vertex in &status.vertexes {
             self.begin(vertex);
         }
-        for moved in status.statuses {
+        for moved in status.moved {
             let Some(state) = self.vertices.get_mut(&moved.vertex) else {
                 continue;
             };
-            let number = |n: i64| u64::try_from(n).unwrap_or_default();
-            let bytes = (number(moved.current), number(moved.total));
-            state.bytes.insert(moved.id, bytes);
+            state.bytes.insert(moved.id, (moved.current, moved.total));
             if let Some(step) = &state.step {
                 let sum = |pick: fn(&(u64, u64)) -> u64| state.bytes.values().map(pick).sum();
                 let (done, total): (u64, u64) = (sum(|bytes| bytes.0), sum(|bytes| bytes.1));
@@ -77,7 +125,7 @@ impl<'a> Told<'a> {
         }
         for log in status.logs {
             if let Some(state) = self.vertices.get_mut(&log.vertex) {
-                state.log(&log.msg, &self.mask);
+                state.log(&log.bytes, &self.mask);
             }
         }
         // What a step did comes with its end.
@@ -88,10 +136,7 @@ impl<'a> Told<'a> {
 
     fn begin(&mut self, vertex: &Vertex) {
         let state = self.vertices.entry(vertex.digest.clone()).or_default();
-        if !state.is_over
-            && state.step.is_none()
-            && (vertex.started.is_some() || vertex.completed.is_some())
-        {
+        if !state.is_over && state.step.is_none() && (vertex.started || vertex.completed) {
             state.instruction = number(&vertex.name)
                 .and_then(|number| number.checked_sub(self.first))
                 .filter(|at| *at < self.instructions.len());
@@ -117,7 +162,7 @@ impl<'a> Told<'a> {
         if !vertex.error.is_empty() {
             state.error = Some(vertex.error);
             state.is_over = true;
-        } else if vertex.completed.is_some() {
+        } else if vertex.completed {
             state.is_over = true;
             state.flush(&self.mask);
             if let Some(step) = state.step.take() {
@@ -131,17 +176,14 @@ impl<'a> Told<'a> {
         }
     }
 
-    /// Why the build failed, by the field that asked for what failed.
-    pub(crate) fn failure(mut self, status: &Status) -> BuildError {
+    /// Why the build failed, by the field that asked for what failed; nothing where no instruction did.
+    pub fn failure(&mut self) -> Option<BuildError> {
         // What else was going on is cancelled when something fails.
         let is_cause = |state: &&mut State<'_>| {
             let error = state.error.as_deref();
             state.instruction.is_some() && error.is_some_and(|error| !error.contains(CANCELLED))
         };
-        let failed = self.vertices.values_mut().find(is_cause);
-        let Some(state) = failed else {
-            return self.refusal(status);
-        };
+        let state = self.vertices.values_mut().find(is_cause)?;
         state.flush(&self.mask);
         let lines = state.last.take();
         let at = state.instruction.unwrap_or_default();
@@ -149,25 +191,13 @@ impl<'a> Told<'a> {
         let exit = error
             .rsplit_once("exit code: ")
             .map(|(_, code)| code.trim());
-        failure(
-            &self.instructions[at],
-            &lines,
-            exit,
-            &self.mask.apply(&error),
-        )
+        let said = self.mask.apply(&error);
+        Some(failure(&self.instructions[at], &lines, exit, &said))
     }
 
-    fn refusal(&self, status: &Status) -> BuildError {
-        let said = std::io::Error::other(self.mask.apply(status.message()));
-        // What an engine says has no cause on this machine; a connection that breaks has.
-        let is_lost = status.code() == Code::Unavailable || status.source().is_some();
-        if is_lost {
-            BuildError::unavailable("the container engine was lost during the build")
-                .hint("start it again; what it had built is not built again")
-        } else {
-            BuildError::failed("the container engine cannot build the image")
-        }
-        .caused_by(&said)
+    /// A text without what the mask hides.
+    pub fn masked(&self, text: &str) -> String {
+        self.mask.apply(text)
     }
 }
 
