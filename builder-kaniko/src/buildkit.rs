@@ -19,6 +19,9 @@ pub(crate) const CONFIGURATION: &str = "buildkitd.toml";
 /// What stands before the digest when the image is pushed.
 pub(crate) const PUSHED: &str = "imagespec: pushed ";
 
+/// The exit code of the container whose daemon does not start.
+pub(crate) const NO_DAEMON: i32 = 91;
+
 /// How the container's program begins: a shell, the daemon for as long as the build takes, and its client. The first
 /// argument is the context, the others are the client's.
 pub(crate) fn command() -> Value {
@@ -29,7 +32,7 @@ work={WORK}
 lent={lent}
 mkdir -p "$work/context" "$work/tmp"
 mkdir -m 700 "$work/run"
-export HOME="$work" TMPDIR="$work/tmp" XDG_RUNTIME_DIR="$work/run"
+export HOME="$work" TMPDIR="$work/tmp" USER=build XDG_DATA_HOME="$work" XDG_RUNTIME_DIR="$work/run"
 tar -xzf "$1" -C "$work/context" || {{ echo "{CUT_SHORT}"; exit 90; }}
 shift
 address="unix://$work/run/buildkitd.sock"
@@ -41,7 +44,7 @@ until buildctl --addr "$address" debug workers > /dev/null 2>&1; do
     tries=$((tries + 1))
     if ! kill -0 "$daemon" 2> /dev/null || [ "$tries" -gt 300 ]; then
         tail -n 20 "$work/log"
-        exit 91
+        exit {NO_DAEMON}
     fi
     sleep 0.1
 done

@@ -10,7 +10,7 @@ use imagespec_dockerfile::{LastLines, Log, Moved, Status, Told, Vertex};
 use serde::{Deserialize, Deserializer};
 
 use crate::assignment::CUT_SHORT;
-use crate::buildkit::PUSHED;
+use crate::buildkit::{NO_DAEMON, PUSHED};
 use crate::said::hinted;
 
 /// A line of the client's.
@@ -128,6 +128,12 @@ impl<'a> Solved<'a> {
     pub(crate) fn failure(mut self, code: i32) -> BuildError {
         self.told.failure().unwrap_or_else(|| {
             let said = self.words.take().join("\n");
+            if code == NO_DAEMON {
+                return BuildError::unavailable("BuildKit does not start in its pod")
+                    .caused_by(&std::io::Error::other(said))
+                    .hint("its namespace must let it make user namespaces: `docs/guide/kubernetes.md` says how")
+                    .hint("option `executor=native` needs no rights, `executor=kaniko` fewer");
+            }
             let message = format!("BuildKit cannot build the image: it ended with code {code}");
             let error = BuildError::failed(message).caused_by(&std::io::Error::other(said.clone()));
             hinted(error, &said)
@@ -180,6 +186,15 @@ mod tests {
         let error = solved(&["error: failed to solve: failed to push x: 401 Unauthorized"]);
         assert_eq!(error.field.as_deref(), Some("registry"));
         assert!(error.hints[0].contains("registry_secret"));
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_start_is_no_refusal() {
+        let mut solved = Solved::new(Progress::new("app", &Silent), &[], Mask::default());
+        solved.take("mkdir /run: permission denied");
+        let error = solved.failure(NO_DAEMON);
+        assert_eq!(error.message, "BuildKit does not start in its pod");
+        assert_eq!(error.field, None);
     }
 
     #[test]

@@ -603,12 +603,14 @@ runtime_type = "io.containerd.runc.v2"
         Some(["executor=buildkit".to_owned(), image, NETWORK.to_owned()])
     }
 
-    /// Makes an image as `BuildKit` has one for whoever is not root, of Debian's packages.
+    /// Makes an image as `BuildKit` has one for whoever is not root, of Debian's packages. Debian's programs of the setuid
+    /// kind map no ids with a pod's capabilities; with capabilities of their own, they do.
     fn push_rootless(&self, programs: &Path) {
         let place = Place::new(
-            "[images.buildkit]\napt_packages = [\"rootlesskit\", \"runc\", \"uidmap\"]\ncopy = [\"bin\"]\n\
+            "[images.buildkit]\napt_packages = [\"libcap2-bin\", \"rootlesskit\", \"runc\", \"uidmap\"]\ncopy = [\"bin\"]\n\
              commands = [\"install -m 755 bin/* /usr/local/bin; rm -r bin\",\
-             \"echo flytekit:100000:65536 | tee /etc/subuid > /etc/subgid\"]\n",
+             \"echo flytekit:100000:65536 | tee /etc/subuid > /etc/subgid\",\
+             \"cd /usr/bin; chmod u-s newuidmap newgidmap; setcap cap_setuid=ep newuidmap; setcap cap_setgid=ep newgidmap\"]\n",
         );
         for name in ["buildkitd", "buildctl"] {
             place.write(&format!("bin/{name}"), "");

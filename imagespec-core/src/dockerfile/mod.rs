@@ -31,7 +31,7 @@ pub const TOOLS: &str = ".imagespec";
 pub const UV: &str = ".imagespec/bin/uv";
 /// Path in the context of the requirements that a lock file was turned into.
 pub const PINNED: &str = ".imagespec/pinned.txt";
-/// Where Kaniko's executors are brought programs of other images.
+/// Where programs of other images are mounted, and where Kaniko's executors are brought them.
 const PROGRAMS: &str = "/dev/imagespec/programs";
 /// Where the container finds what it is lent. Around Kaniko's executors, a volume that everybody may write to.
 pub const LENT: &str = "/dev/imagespec";
@@ -90,8 +90,7 @@ pub struct Lowering<'a> {
     pub dialect: Dialect,
     /// What stands for the plan's base.
     pub base: Start<'a>,
-    /// An image with uv as `/uv`, for who can copy from it what stays in no layer: Kaniko. Without one, uv is in the
-    /// context.
+    /// An image with uv as `/uv`. Without one, uv is in the context.
     pub uv: Option<&'a str>,
     /// Options of uv that the declaration's `pip_extra_args` come to.
     pub options: &'a [String],
@@ -400,10 +399,10 @@ impl Writer<'_> {
     }
 
     fn command(&mut self, command: &str) {
-        self.own_uv();
         let pip = format!("{TOOLS}/bin/pip");
         self.file.programs.insert(pip, contract::PIP.to_owned());
         let mut mounts = self.mounts();
+        self.own_uv(&mut mounts);
         mounts.secret(secret::ARCHIVE, &format!("{LENT}/apt.tar"));
         let programs = match self.lowering.uv {
             Some(_) => format!(":{PROGRAMS}"),

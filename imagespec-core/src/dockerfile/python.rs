@@ -84,24 +84,29 @@ impl Writer<'_> {
     /// Where uv is: in the image that the declaration names for it, in ours, or in the context.
     pub(super) fn uv(&mut self, mounts: &mut Mounts) -> Result<String, BuildError> {
         let Some(image) = self.plan.helper_images.get("uv_image") else {
-            return Ok(self.own_uv());
+            return Ok(self.own_uv(mounts));
         };
         check_reference(image, "builder_config")?;
-        if self.lowering.dialect == Dialect::Kaniko {
-            return Ok(self.fetch(image, "uv-declared"));
-        }
-        let path = format!("{LENT}/uv");
-        mounts.bind_of(image, "/uv", &path);
-        Ok(path)
+        Ok(self.uv_of(image, "uv-declared", mounts))
     }
 
     /// Where our own uv is.
-    pub(super) fn own_uv(&mut self) -> String {
+    pub(super) fn own_uv(&mut self, mounts: &mut Mounts) -> String {
         if let Some(image) = self.lowering.uv {
-            return self.fetch(image, "uv");
+            return self.uv_of(image, "uv", mounts);
         }
         self.file.needs_uv = true;
         format!("{LENT}/bin/uv")
+    }
+
+    /// `/uv` of an image, mounted or brought.
+    fn uv_of(&mut self, image: &str, name: &str, mounts: &mut Mounts) -> String {
+        if self.lowering.dialect == Dialect::Kaniko {
+            return self.fetch(image, name);
+        }
+        let path = format!("{PROGRAMS}/{name}");
+        mounts.bind_of(image, "/uv", &path);
+        path
     }
 
     /// Brings `/uv` of an image to a volume, once: what is copied there is in no layer.
