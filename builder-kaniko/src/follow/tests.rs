@@ -1,6 +1,7 @@
 //! A Job followed through what a real cluster does when nobody can ask it to: a script answers in its place.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
@@ -55,30 +56,37 @@ struct Asked {
     watches: bool,
 }
 
+/// What came over the standard input of a pod.
+type Received = Arc<Mutex<Vec<u8>>>;
+
 type Script = dyn FnMut(&Asked) -> Vec<Value> + Send;
 
 /// What a cluster is made of that only says what it is told to.
 #[derive(Clone)]
 struct Scripted {
     script: Arc<Mutex<Script>>,
-    /// What came over the standard input of the pod.
-    stdin: Arc<Mutex<Vec<u8>>>,
+    stdin: Received,
 }
 
 impl Scripted {
     /// A cluster whose answers are documents of JSON, a line each.
-    async fn cluster(script: impl FnMut(&Asked) -> Vec<Value> + Send + 'static) -> (Cluster, Self) {
-        let scripted = Self {
+    async fn cluster(
+        stdin: &Received,
+        script: impl FnMut(&Asked) -> Vec<Value> + Send + 'static,
+    ) -> Cluster {
+        let server = Self {
             script: Arc::new(Mutex::new(script)),
-            stdin: Arc::default(),
+            stdin: Arc::clone(stdin),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let server = scripted.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let server = server.clone();
-                let answer = service_fn(move |request| server.clone().answer(request));
+                let answer = service_fn(move |request| {
+                    let answer = server.clone().answer(request);
+                    ready(Ok::<_, Infallible>(answer))
+                });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), answer)
                     .with_upgrades();
@@ -87,18 +95,17 @@ impl Scripted {
         });
         let url = format!("http://{address}").parse().expect("a URL");
         let client = Client::try_from(Configuration::new(url)).expect("a client");
-        let cluster = Cluster {
+        Cluster {
             client,
             namespace: "builds".to_owned(),
             place: "a script".to_owned(),
-        };
-        (cluster, scripted)
+        }
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         if path.ends_with("/attach") {
-            return Ok(self.attach(request));
+            return self.attach(request);
         }
         let parts: Vec<_> = path.split('/').collect();
         let after = parts.iter().position(|part| *part == "builds");
@@ -115,7 +122,7 @@ impl Scripted {
         };
         let said = (self.script.lock().expect("a script"))(&asked);
         let lines: Vec<_> = said.iter().map(|line| format!("{line}\n")).collect();
-        Ok(Response::new(lines.concat().into()))
+        Response::new(lines.concat().into())
     }
 
     /// Takes what is sent to a pod, by the old protocol.
@@ -188,7 +195,7 @@ async fn end(cluster: &Cluster, archive: Option<&Archive>) -> End {
 async fn a_watch_that_is_dropped_or_too_old_is_begun_again() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&asked);
-    let (cluster, _) = Scripted::cluster(move |asked| {
+    let cluster = Scripted::cluster(&Received::default(), move |asked| {
         if asked.kind != "jobs" {
             return vec![list("Pod", 1, &[])];
         }
@@ -237,9 +244,9 @@ async fn a_context_goes_by_the_old_protocol_of_streams_too() {
     let archive = packed.expect("a thread").expect("an archive");
     let whole = archive.bytes().expect("its bytes");
 
-    let stdin: Arc<Mutex<Option<Arc<Mutex<Vec<u8>>>>>> = Arc::default();
+    let stdin = Received::default();
     let (received, size) = (Arc::clone(&stdin), whole.len());
-    let (cluster, scripted) = Scripted::cluster(move |asked| {
+    let cluster = Scripted::cluster(&stdin, move |asked| {
         let terminated = json!({ "exitCode": 0, "message": "sha256:aa" });
         let pod = |version, state: Value| {
             let container = json!({ "name": EXECUTOR, "state": state });
@@ -247,8 +254,7 @@ async fn a_context_goes_by_the_old_protocol_of_streams_too() {
             object("Pod", version, &status)
         };
         let running = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
-        let received = received.lock().expect("stdin").clone();
-        let is_whole = received.is_some_and(|all| all.lock().expect("stdin").len() == size);
+        let is_whole = received.lock().expect("stdin").len() == size;
         let ended = || pod(3, json!({ "terminated": terminated }));
         match (&*asked.kind, asked.part.as_deref(), asked.watches) {
             ("jobs", Some(_), _) => vec![object("Job", 2, &json!({}))],
@@ -263,11 +269,10 @@ async fn a_context_goes_by_the_old_protocol_of_streams_too() {
         }
     })
     .await;
-    *stdin.lock().expect("stdin") = Some(Arc::clone(&scripted.stdin));
     let end = end(&cluster, Some(&archive)).await;
     assert!(
         matches!(&end, End::Done(digest) if digest == "sha256:aa"),
         "{end:?}"
     );
-    assert_eq!(*scripted.stdin.lock().expect("stdin"), whole);
+    assert_eq!(*stdin.lock().expect("stdin"), whole);
 }

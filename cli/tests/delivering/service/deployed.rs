@@ -86,17 +86,24 @@ fn overlay(cluster: &Cluster, folder: &Path, ports: &Ports) -> Value {
     let network = add(&format!("{pod}/hostNetwork"), true.into());
     let port = |port: u16| add(&format!("{container}/ports/0/containerPort"), port.into());
     let (host, api) = cluster.endpoint();
-    let trust = json!({ "name": "trust", "hostPath": { "path": "/etc/ssl/certs" } });
-    let trusted = json!({ "name": "trust", "mountPath": "/etc/ssl/certs", "readOnly": true });
+    // Whom this machine trusts, and where it has Debian's archive from.
+    let lent = |(name, path): (&str, &str)| {
+        let volume = json!({ "name": name, "hostPath": { "path": path } });
+        let mount = json!({ "name": name, "mountPath": path, "readOnly": true });
+        [
+            add(&format!("{pod}/volumes/-"), volume),
+            add(&format!("{container}/volumeMounts/-"), mount),
+        ]
+    };
+    let lent = [("trust", "/etc/ssl/certs"), ("archive", "/etc/apt")].map(lent);
     let service = [
         network.clone(),
         port(ports.service),
         add("/spec/replicas", 1.into()),
         variable("KUBERNETES_SERVICE_HOST", &host),
         variable("KUBERNETES_SERVICE_PORT", &api),
-        add(&format!("{pod}/volumes/-"), trust),
-        add(&format!("{container}/volumeMounts/-"), trusted),
     ];
+    let service = [&service[..], &lent.concat()].concat();
     let database = [
         network,
         port(ports.database),
@@ -116,13 +123,13 @@ fn overlay(cluster: &Cluster, folder: &Path, ports: &Ports) -> Value {
         json!({ "target": target, "patch": json!(operations).to_string() })
     };
     let volume = |name: &str, mode: &str| {
-        let path = folder.join(name);
-        fs_err::create_dir(&path).expect("a folder");
+        let place = folder.join(name);
+        fs_err::create_dir(&place).expect("a folder");
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        fs_err::set_permissions(&path, everybody).expect("a mode");
+        fs_err::set_permissions(&place, everybody).expect("a mode");
         json!({
             "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": name },
-            "spec": { "capacity": { "storage": "50Gi" }, "accessModes": [mode], "hostPath": { "path": path } },
+            "spec": { "capacity": { "storage": "50Gi" }, "accessModes": [mode], "hostPath": { "path": place } },
         })
     };
     let volumes = json!({
@@ -130,7 +137,7 @@ fn overlay(cluster: &Cluster, folder: &Path, ports: &Ports) -> Value {
         "items": [volume("shared", "ReadWriteMany"), volume("own", "ReadWriteOnce")],
     });
     let settings = format!(
-        "listen = \"127.0.0.1:{}\"\ndata = \"/var/lib/imagespec\"\nworkers = 4\nbuilder = \"kaniko\"\n\
+        "listen = \"0.0.0.0:{}\"\ndata = \"/var/lib/imagespec\"\nworkers = 4\nbuilder = \"kaniko\"\n\
          [options]\nnamespace = \"{NAMESPACE}\"\nimage = \"{registry}/kaniko:1\"\npod_template.spec.hostNetwork = true\n\
          [defaults]\nregistries = [\"{registry}/team\"]\ncommands = true\n",
         ports.service
@@ -163,6 +170,17 @@ fn overlay(cluster: &Cluster, folder: &Path, ports: &Ports) -> Value {
     })
 }
 
+/// Waits for the service, or tells what it waits for itself.
+fn until_it_runs(cluster: &Cluster) {
+    let status = ["rollout", "status", "deployment/imagespec", "--timeout=60s"];
+    let rolled = cluster.kubectl(&[&status[..], &["--namespace", NAMESPACE]].concat());
+    let asked = || {
+        let told = cluster.says(&["describe", "pods,pvc", "--namespace", NAMESPACE]);
+        format!("{told}\n{}", log(cluster))
+    };
+    assert!(rolled.status.success(), "{}", asked());
+}
+
 /// What the service says, as far as it has said anything.
 fn log(cluster: &Cluster) -> String {
     let asked = cluster.kubectl(&["logs", "deployment/imagespec", "--namespace", NAMESPACE]);
@@ -189,14 +207,7 @@ fn the_manifests_make_a_service_that_builds_in_jobs() {
     let overlay = overlay(&cluster, &here, &ports);
     fs_err::write(here.join("kustomization.yaml"), overlay.to_string()).expect("a file");
     cluster.says(&["apply", "--kustomize", &here.display().to_string()]);
-    let rolled = [
-        "rollout",
-        "status",
-        "deployment/imagespec",
-        "--timeout=120s",
-    ];
-    let rolled = [&rolled[..], &["--namespace", NAMESPACE]].concat();
-    cluster.says(&rolled);
+    until_it_runs(&cluster);
     let said = log(&cluster);
     let token = said.lines().find(|line| line.starts_with("imagespec_"));
     let token = token.unwrap_or_else(|| panic!("no token: {said}"));
@@ -242,7 +253,7 @@ fn the_manifests_make_a_service_that_builds_in_jobs() {
         "--force",
     ];
     cluster.says(&[&lost[..], &["--namespace", NAMESPACE]].concat());
-    cluster.says(&rolled);
+    until_it_runs(&cluster);
     let name = place.says(&["build", "--attach", &id]);
     assert!(name.contains("@sha256:"), "{name}");
     until("nothing is left", || job().is_empty());
