@@ -16,6 +16,7 @@ use imagespec_core::registry::BuilderEntry;
 use imagespec_oci::engine::{Endpoint, EngineError, EngineVersion};
 use imagespec_oci::images::ImageStore;
 use imagespec_oci::{Delivery, Engine};
+use tokio::sync::OnceCell;
 
 use crate::buildkit::version;
 use crate::deliver;
@@ -53,6 +54,8 @@ pub struct Local {
     pub(crate) host: Host,
     pub(crate) options: Options,
     pub(crate) store: ImageStore,
+    /// What the engine is, once it was asked.
+    version: OnceCell<EngineVersion>,
 }
 
 fn create(config: BuilderConfig<'_>) -> Result<Arc<dyn Builder>, BuildError> {
@@ -60,6 +63,7 @@ fn create(config: BuilderConfig<'_>) -> Result<Arc<dyn Builder>, BuildError> {
         host: config.host.clone(),
         options: Options::read(config.options)?,
         store: ImageStore::open(&config.host.cache_dir),
+        version: OnceCell::new(),
     }))
 }
 
@@ -93,6 +97,11 @@ fn unable(engine: &EngineVersion) -> Option<(String, &'static str)> {
 impl Local {
     pub(crate) fn engine(&self) -> Result<Engine, EngineError> {
         Engine::new(&self.host)
+    }
+
+    /// What the engine is.
+    pub(crate) async fn version(&self, engine: &Engine) -> Result<&EngineVersion, EngineError> {
+        self.version.get_or_try_init(|| engine.version()).await
     }
 
     /// Where its images are looked for and brought to.
@@ -163,13 +172,13 @@ impl Builder for Local {
         }
         let found = async {
             let engine = self.engine()?;
-            let version = engine.version().await?;
+            let version = self.version(&engine).await?;
             Ok::<_, EngineError>((version, engine))
         };
         match found.await {
             Ok((version, engine)) => {
                 let place = format!("`{}`, {}", engine.address(), engine.endpoint().source());
-                match unable(&version) {
+                match unable(version) {
                     Some((reason, hint)) => Availability::Missing {
                         reason: format!("{reason} (at {place})"),
                         hint: hint.to_owned(),

@@ -233,7 +233,7 @@ impl Local {
         }
         let engine = self.engine()?;
         let endpoint = engine.endpoint().clone();
-        if engine.version().await?.name != PODMAN {
+        if self.version(&engine).await?.name != PODMAN {
             return Ok(Maker::Buildkit(Buildkit::Engine(endpoint)));
         }
         for (option, caches) in [

@@ -296,7 +296,7 @@ async fn load(
 /// Whether the output can be delivered to, before there is anything to deliver.
 pub(crate) async fn reach(native: &Native, cx: &BuildContext<'_>) -> Result<(), BuildError> {
     if matches!(cx.output, Output::Docker) {
-        Engine::new(&native.host)?.version().await?;
+        Engine::new(&native.host)?.answers().await?;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ use crate::store::BlobStore;
 
 /// Bytes between whoever writes an archive and whoever sends it.
 const BUFFER: usize = 256 * 1024;
-/// How long an engine may take to say its version.
+/// How long an engine may take to say that it is there, or its version.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An engine that may be listening.
@@ -168,14 +168,32 @@ impl Engine {
         &self.endpoint
     }
 
-    /// What the engine is, if it answers.
+    /// What the engine is, if it answers. It asks other programs for theirs first: that takes milliseconds.
     pub async fn version(&self) -> Result<EngineVersion, EngineError> {
         let client = self.client()?;
-        let asked = tokio::time::timeout(PATIENCE, client.version_of_engine());
-        let said = asked.await.map_err(|_| EngineError::Silent {
+        self.soon("to say its version", client.version_of_engine())
+            .await
+    }
+
+    /// Makes sure that the engine answers.
+    pub async fn answers(&self) -> Result<(), EngineError> {
+        let client = self.client()?;
+        self.soon("to say that it is there", client.0.ping())
+            .await?;
+        Ok(())
+    }
+
+    /// What the engine says to a question that takes it no time.
+    async fn soon<T>(
+        &self,
+        what: &'static str,
+        asked: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, EngineError> {
+        let said = tokio::time::timeout(PATIENCE, asked).await;
+        let said = said.map_err(|_| EngineError::Silent {
             address: self.address(),
         })?;
-        said.map_err(|error| self.error("to say its version", error))
+        said.map_err(|error| self.error(what, error))
     }
 
     /// The image of a name, if the engine has it.
