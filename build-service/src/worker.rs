@@ -61,7 +61,7 @@ async fn work(service: Arc<Service>) {
 }
 
 /// Does a build, whatever becomes of it.
-async fn build(service: &Service, name: &str, taken: &Taken) {
+async fn build(service: &Arc<Service>, name: &str, taken: &Taken) {
     let cancel = &CancellationToken::new();
     let (sink, told) = mpsc::unbounded_channel();
     let limits = service.settings.limits(&taken.project);
@@ -89,13 +89,17 @@ async fn build(service: &Service, name: &str, taken: &Taken) {
         tokio::join!(made, tell(service, &taken.id, told, cancel)).0
     };
     tokio::pin!(done);
+    // A task of its own: a build may compute for longer than its lease before it lets others do something.
+    let (watched, watcher, id) = (Arc::clone(service), name.to_owned(), taken.id.clone());
+    let mut watch = tokio::spawn(async move { watch(&watched, &watcher, &id).await });
     let (made, standing) = tokio::select! {
         made = &mut done => (made, Standing::On),
-        standing = watch(service, name, &taken.id) => {
+        standing = &mut watch => {
             cancel.cancel();
-            (done.await, standing)
+            (done.await, standing.unwrap_or(Standing::Lost))
         }
     };
+    watch.abort();
     let (state, outcome) = match made {
         Ok(image) => (State::Done, Outcome::Image(Box::new(image))),
         Err(error) if standing == Standing::Stop => (State::Cancelled, Outcome::Error(error)),
