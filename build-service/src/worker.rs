@@ -63,6 +63,7 @@ async fn work(service: Arc<Service>) {
 /// Does a build, whatever becomes of it.
 async fn build(service: &Arc<Service>, name: &str, taken: &Taken) {
     let cancel = &CancellationToken::new();
+    let id = || taken.id.clone();
     let (sink, told) = mpsc::unbounded_channel();
     let limits = service.settings.limits(&taken.project);
     let sink = Sink {
@@ -70,6 +71,11 @@ async fn build(service: &Arc<Service>, name: &str, taken: &Taken) {
         log_bytes: Mutex::new(limits.log_bytes),
         progress: Mutex::default(),
     };
+    // Tasks of their own: a build may compute for long before it lets others do something, and neither its lease nor a
+    // transaction of the database waits for that.
+    let teller = tell(Arc::clone(service), id(), told, cancel.clone());
+    let teller = tokio::spawn(teller);
+    let mut watch = tokio::spawn(watch(Arc::clone(service), name.to_owned(), id()));
     let done = async {
         let made = async move {
             let seconds = Duration::from_secs(limits.build_seconds);
@@ -86,12 +92,12 @@ async fn build(service: &Arc<Service>, name: &str, taken: &Taken) {
                 }
             }
         };
-        tokio::join!(made, tell(service, &taken.id, told, cancel)).0
+        let made = made.await;
+        // All that happened is kept before its end.
+        drop(teller.await);
+        made
     };
     tokio::pin!(done);
-    // A task of its own: a build may compute for longer than its lease before it lets others do something.
-    let (watched, watcher, id) = (Arc::clone(service), name.to_owned(), taken.id.clone());
-    let mut watch = tokio::spawn(async move { watch(&watched, &watcher, &id).await });
     let (made, standing) = tokio::select! {
         made = &mut done => (made, Standing::On),
         standing = &mut watch => {
@@ -126,14 +132,14 @@ async fn build(service: &Arc<Service>, name: &str, taken: &Taken) {
 }
 
 /// Renews a lease until the build has to stop: somebody wants it, it is another's, or the service ends.
-async fn watch(service: &Service, name: &str, id: &str) -> Standing {
+async fn watch(service: Arc<Service>, name: String, id: String) -> Standing {
     let mut renewed = now();
     loop {
         let wait = tokio::time::sleep(RENEWAL);
         if service.ending.run_until_cancelled(wait).await.is_none() {
             return Standing::Lost;
         }
-        match builds::renew(&service.database, name, id).await {
+        match builds::renew(&service.database, &name, &id).await {
             Ok(Standing::On) => renewed = now(),
             Ok(standing) => return standing,
             // Whoever cannot say so for too long has it no more.
@@ -301,12 +307,12 @@ impl EventSink for Sink {
 
 /// Keeps what happens, until the build ends or turns out to be another's.
 async fn tell(
-    service: &Service,
-    id: &str,
+    service: Arc<Service>,
+    id: String,
     mut told: mpsc::UnboundedReceiver<(i64, BuildEvent)>,
-    cancel: &CancellationToken,
+    cancel: CancellationToken,
 ) {
-    let database = &service.database;
+    let (database, id) = (&service.database, &*id);
     let mut last = loop {
         match builds::last_event(database, id).await {
             Ok(last) => break last,
