@@ -75,35 +75,25 @@ impl Command<'_> {
     pub(crate) fn daemon(&self) -> String {
         let quoted = |text: &str| Value::from(text).to_string();
         let mut tables: BTreeMap<&str, String> = BTreeMap::new();
+        // What is written into a text cannot fail.
         for registry in self.insecure {
-            tables
-                .entry(registry)
-                .or_default()
-                .push_str("http = true\n");
+            let _ = writeln!(tables.entry(registry).or_default(), "http = true");
         }
         for (registry, secret) in self.trusted {
             let file = Path::new(Executor::Buildkit.places().lent).join(secret);
             let file = quoted(&file.to_string_lossy());
-            // What is written cannot fail.
             let _ = writeln!(tables.entry(registry).or_default(), "ca = [{file}]");
         }
-        let maps = self.options.registry_maps.iter();
-        for (registry, mirror) in maps {
-            let mirror = quoted(mirror);
-            let _ = writeln!(tables.entry(registry).or_default(), "mirrors = [{mirror}]");
+        let mut mirrors: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (registry, mirror) in &self.options.registry_maps {
+            mirrors.entry(registry).or_default().push(quoted(mirror));
         }
-        let mirrors: Vec<_> = self
-            .options
-            .registry_mirrors
-            .iter()
-            .map(|mirror| quoted(mirror))
-            .collect();
-        if !mirrors.is_empty() {
+        for mirror in &self.options.registry_mirrors {
+            mirrors.entry("docker.io").or_default().push(quoted(mirror));
+        }
+        for (registry, mirrors) in mirrors {
             let mirrors = mirrors.join(", ");
-            let _ = writeln!(
-                tables.entry("docker.io").or_default(),
-                "mirrors = [{mirrors}]"
-            );
+            let _ = writeln!(tables.entry(registry).or_default(), "mirrors = [{mirrors}]");
         }
         let mut text = String::new();
         for (registry, settings) in tables {
@@ -156,5 +146,91 @@ impl Command<'_> {
         }
         arguments.extend(options.flags.iter().cloned());
         arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imagespec_core::context::{BuildContext, BuildSettings, ContextFiles, Destination, Output};
+    use imagespec_core::event::{Progress, Silent};
+    use imagespec_core::login::IndexLogins;
+    use imagespec_core::platform::Platform;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::options::Options;
+
+    /// A context without files.
+    #[derive(Debug)]
+    struct NoFiles;
+
+    impl ContextFiles for NoFiles {
+        fn open(&self, _: &str) -> std::io::Result<Box<dyn std::io::Read + Send>> {
+            Err(std::io::ErrorKind::NotFound.into())
+        }
+    }
+
+    #[test]
+    fn a_daemon_and_its_client_are_told_of_registries_secrets_and_caches() {
+        let options = json!({
+            "executor": "buildkit",
+            "registry_mirrors": ["mirror.example"],
+            "registry_maps": { "docker.io": "hub.example", "quay.example": "q.example" },
+            "cache": true,
+            "flags": ["--opt=build-arg:A=b"],
+        });
+        let options = Options::read(options.as_object().expect("options")).expect("options");
+        let destination = Destination {
+            registry: Some("registry.example/team".to_owned()),
+            pull_registry: None,
+            name: "app".to_owned(),
+            tag: "1".to_owned(),
+            extra_tags: vec!["v1".to_owned()],
+        };
+        let settings = BuildSettings {
+            compression: Some(Compression::Zstd),
+            labels: [("team".to_owned(), "m l".to_owned())].into(),
+            ..BuildSettings::default()
+        };
+        let cx = BuildContext {
+            output: &Output::Push,
+            destination: &destination,
+            files: &NoFiles,
+            base: None,
+            secrets: &[],
+            logins: &IndexLogins::default(),
+            settings: &settings,
+            progress: Progress::new("app", &Silent),
+            cancel: CancellationToken::new(),
+        };
+        let command = Command {
+            cx: &cx,
+            options: &options,
+            platform: &Platform::amd64(),
+            way: Way::Mounted,
+            insecure: &["localhost:5000".to_owned()],
+            trusted: &[("registry.example".to_owned(), "ca.pem".to_owned())],
+        };
+        let daemon = "[registry.\"docker.io\"]\nmirrors = [\"hub.example\", \"mirror.example\"]\n\
+             [registry.\"localhost:5000\"]\nhttp = true\n\
+             [registry.\"quay.example\"]\nmirrors = [\"q.example\"]\n\
+             [registry.\"registry.example\"]\nca = [\"/imagespec/lent/ca.pem\"]\n";
+        assert_eq!(command.daemon(), daemon);
+        let client = [
+            "/imagespec/context/context.tar.gz",
+            "--progress=rawjson",
+            "--frontend=dockerfile.v0",
+            "--local=context=/imagespec/work/context",
+            "--local=dockerfile=/imagespec/work/context",
+            "--opt=platform=linux/amd64",
+            "--opt=label:team=m l",
+            "--secret=id=imagespec-index,src=/imagespec/lent/imagespec-index",
+            "--output=type=image,\"name=registry.example/team/app:1,registry.example/team/app:v1\",push=true,\
+             oci-mediatypes=true,compression=zstd,force-compression=true",
+            "--import-cache=type=registry,ref=registry.example/team/app/cache",
+            "--export-cache=type=registry,ref=registry.example/team/app/cache,mode=max",
+            "--opt=build-arg:A=b",
+        ];
+        assert_eq!(command.client(&["imagespec-index".to_owned()]), client);
     }
 }
