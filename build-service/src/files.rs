@@ -4,8 +4,6 @@
 //! They are in a folder. Services that share none have them in an object store, and what they need of it in a folder of
 //! their own.
 
-mod bucket;
-
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use fs_err::File;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use imagespec_bucket::Bucket;
 use imagespec_build_api::{PACK, PACKED};
 use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
@@ -22,8 +21,6 @@ use imagespec_core::host::Host;
 use imagespec_core::plan::{BuildPlan, ContextEntry};
 use tempfile::{NamedTempFile, TempPath};
 use tokio_util::io::{StreamReader, SyncIoBridge};
-
-use bucket::Bucket;
 
 /// How many files are on their way to or from an object store at once.
 const AT_ONCE: usize = 16;
@@ -77,7 +74,9 @@ impl Files {
         }
         Ok(Self {
             root: root.to_owned(),
-            bucket: bucket.map(|url| Bucket::open(url, host)).transpose()?,
+            bucket: bucket
+                .map(|url| Bucket::open(url, "files", host))
+                .transpose()?,
             keep,
         })
     }

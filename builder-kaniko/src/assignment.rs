@@ -116,6 +116,15 @@ fn secrets(cx: &BuildContext<'_>) -> Vec<TaskSecret> {
     cx.secrets.iter().map(secret).collect()
 }
 
+/// The authorities that a machine with these settings trusts, for containers that have none.
+pub(crate) fn authorities(
+    machine: &BTreeMap<String, String>,
+) -> Result<Option<Vec<u8>>, BuildError> {
+    let file = machine.get("SSL_CERT_FILE").map(PathBuf::from);
+    let file = file.unwrap_or_else(|| PathBuf::from(CA_BUNDLE));
+    file.is_file().then(|| read_lent(&file)).transpose()
+}
+
 /// What the executor is lent, by name.
 fn lent_to(
     host: &Host,
@@ -125,10 +134,8 @@ fn lent_to(
 ) -> Result<BTreeMap<String, Vec<u8>>, BuildError> {
     let mut given = BTreeMap::new();
     let machine = environment(host, &PackageIndex::default());
-    let authorities = machine.get("SSL_CERT_FILE").map(PathBuf::from);
-    let authorities = authorities.unwrap_or_else(|| PathBuf::from(CA_BUNDLE));
-    if authorities.is_file() {
-        given.insert(lent::AUTHORITIES.to_owned(), read_lent(&authorities)?);
+    if let Some(content) = authorities(&machine)? {
+        given.insert(lent::AUTHORITIES.to_owned(), content);
     }
     // The pod has them even where nothing is installed. They are never printed.
     for (at, declared) in cx.secrets.iter().enumerate() {

@@ -6,7 +6,7 @@ use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_core::mask::Mask;
 use imagespec_core::plan::BuildPlan;
-use imagespec_oci::delivery::is_untold;
+use imagespec_oci::delivery::{is_untold, references};
 
 use crate::answers::Answers;
 use crate::backend::Kaniko;
@@ -120,7 +120,7 @@ impl Kaniko {
             Executor::Kaniko => Printed::Kaniko(Said::new(
                 cx.progress,
                 &prepared.instructions,
-                1 + cx.destination.extra_tags.len(),
+                references(cx),
                 mask,
             )),
             Executor::Buildkit => {

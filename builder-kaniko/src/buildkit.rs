@@ -9,7 +9,8 @@ use imagespec_core::context::Compression;
 use serde_json::{Value, json};
 
 use crate::assignment::CUT_SHORT;
-use crate::job::{ARCHIVE, Command, WORK, Way};
+use crate::command::Command;
+use crate::job::{ARCHIVE, WORK, Way};
 use crate::options::Executor;
 
 /// Whoever `BuildKit` runs as: the user of its image.
@@ -108,7 +109,7 @@ impl Command<'_> {
         let Self { cx, options, .. } = self;
         let places = Executor::Buildkit.places();
         let context = match self.way {
-            Way::Mounted => format!("{}/{ARCHIVE}", places.context),
+            Way::Mounted | Way::Stored => format!("{}/{ARCHIVE}", places.context),
             Way::Streamed => "-".to_owned(),
         };
         let mut arguments = vec![context];

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_dockerfile::Tree;
 use tokio::runtime::Handle;
@@ -37,18 +38,37 @@ impl Archive {
         Ok(Self { file, size })
     }
 
-    /// How it gets into a pod.
-    pub(crate) fn way(&self) -> Way {
+    /// How it gets into a pod, where it may wait for that in an object store or not.
+    pub(crate) fn way(&self, has_store: bool) -> Way {
         if self.size <= LARGEST {
             Way::Mounted
+        } else if has_store {
+            Way::Stored
         } else {
             Way::Streamed
         }
     }
 
+    /// Its size, for people.
+    pub(crate) fn megabytes(&self) -> String {
+        let tenths = self.size / 100_000;
+        format!("{}.{} MB", tenths / 10, tenths % 10)
+    }
+
+    /// Where it is on this machine.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The digest of all of it. Blocks.
+    pub(crate) fn digest(&self) -> io::Result<Digest> {
+        let mut file = fs_err::File::open(self.path())?;
+        Digest::of_reader(&mut file).map(|(digest, _)| digest)
+    }
+
     /// All of it, where it is small.
     pub(crate) fn bytes(&self) -> Result<Vec<u8>, BuildError> {
-        fs_err::read(self.file.path()).map_err(|error| unread(&error))
+        fs_err::read(self.path()).map_err(|error| unread(&error))
     }
 
     /// The file from its beginning.

@@ -1,10 +1,9 @@
 //! The Job of a build, and what belongs to it: as manifests, from nothing but values.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use imagespec_core::context::{BuildContext, Compression, SecretMount};
-use imagespec_core::digest::Framed;
+use imagespec_core::digest::{Digest, Framed};
 use imagespec_core::dockerfile::{LENT, SECRETS, UNPACKED, secret};
 use imagespec_core::error::BuildError;
 use imagespec_core::plan::BuildPlan;
@@ -37,6 +36,10 @@ pub(crate) const CLIENT: &str = "imagespec/client";
 pub(crate) const AUTHORITY: &str = "imagespec-registry-";
 /// The executor's container.
 pub(crate) const EXECUTOR: &str = "executor";
+/// The container that fetches a context.
+pub(crate) const FETCHER: &str = "context";
+/// The URL of a context in an object store, among what a build is lent.
+pub(crate) const URL: &str = "imagespec-context-url";
 /// The key of the context in its `ConfigMap`.
 pub(crate) const ARCHIVE: &str = "context.tar.gz";
 /// The key of logins in a Secret.
@@ -91,6 +94,16 @@ pub(crate) enum Way {
     Mounted,
     /// Over the standard input of the executor.
     Streamed,
+    /// From an object store, by a container of ours before the executor's.
+    Stored,
+}
+
+/// What brings a context from an object store.
+#[derive(Debug, Clone)]
+pub(crate) struct Fetcher {
+    pub(crate) program: Brought,
+    /// What is to come.
+    pub(crate) digest: Digest,
 }
 
 /// A program that another image has.
@@ -118,6 +131,7 @@ pub(crate) struct Order<'a> {
     pub(crate) platform: Platform,
     pub(crate) arguments: Vec<String>,
     pub(crate) way: Way,
+    pub(crate) fetcher: Option<Fetcher>,
     /// What the build is lent, by name.
     pub(crate) lent: BTreeMap<String, Vec<u8>>,
     /// The declaration's own of that.
@@ -237,10 +251,8 @@ impl Order<'_> {
             "securityContext",
             group.map(|group| json!({ "fsGroup": group })),
         );
-        say(
-            "initContainers",
-            self.bringer().map(|bringer| json!([bringer])),
-        );
+        let first: Vec<_> = self.fetching().into_iter().chain(self.bringer()).collect();
+        say("initContainers", (!first.is_empty()).then(|| json!(first)));
         say(
             "serviceAccountName",
             options.service_account.as_ref().map(|name| json!(name)),
@@ -256,7 +268,9 @@ impl Order<'_> {
         let tolerations = (!options.tolerations.is_empty()).then(|| json!(options.tolerations));
         say("tolerations", tolerations);
         // What we bring is in the registry that the image is pushed to.
-        let own = self.logins_name().filter(|_| self.program.is_some());
+        let own = self
+            .logins_name()
+            .filter(|_| self.program.is_some() || self.fetcher.is_some());
         let secrets = options.image_pull_secrets.iter().map(String::as_str);
         let secrets: Vec<_> = secrets
             .chain(own)
@@ -272,7 +286,6 @@ impl Order<'_> {
     fn container(&self) -> Value {
         let executor = self.options.executor;
         let places = executor.places();
-        let read = |volume: &str, path: &str| json!({ "name": volume, "mountPath": path, "readOnly": true });
         let mut mounts = self.writable();
         if !self.lent.is_empty() {
             mounts.push(read("secrets", places.lent));
@@ -288,11 +301,7 @@ impl Order<'_> {
             || json!({ "requests": { "cpu": "500m", "memory": "512Mi" } }),
             |resources| json!(resources),
         );
-        let proxies = self.proxies.keys().map(|name| {
-            let key = json!({ "name": self.belongings, "key": name });
-            json!({ "name": name, "valueFrom": { "secretKeyRef": key } })
-        });
-        let mut env: Vec<_> = proxies.collect();
+        let mut env = self.variables();
         let rights = match executor {
             Executor::Kaniko => json!({
                 "runAsUser": 0,
@@ -313,10 +322,7 @@ impl Order<'_> {
                     ("IMAGESPEC_CACHE_DIR", format!("{WORK}/cache")),
                 ];
                 env.extend(variables.map(|(name, value)| json!({ "name": name, "value": value })));
-                if self.lent.contains_key(AUTHORITIES) {
-                    let file = format!("{}/{AUTHORITIES}", places.lent);
-                    env.push(json!({ "name": "SSL_CERT_FILE", "value": file }));
-                }
+                env.extend(self.authorities());
                 unprivileged()
             }
         };
@@ -338,6 +344,49 @@ impl Order<'_> {
             container["command"] = json!(program.command);
         }
         container
+    }
+
+    /// The proxies by which a container goes.
+    fn variables(&self) -> Vec<Value> {
+        let proxies = self.proxies.keys().map(|name| {
+            let key = json!({ "name": self.belongings, "key": name });
+            json!({ "name": name, "valueFrom": { "secretKeyRef": key } })
+        });
+        proxies.collect()
+    }
+
+    /// Whom this program trusts in a container, where it is lent that.
+    fn authorities(&self) -> Option<Value> {
+        let file = format!("{}/{AUTHORITIES}", self.options.executor.places().lent);
+        let lent = self.lent.contains_key(AUTHORITIES);
+        lent.then(|| json!({ "name": "SSL_CERT_FILE", "value": file }))
+    }
+
+    /// Brings the context from an object store to where the executor's container has it.
+    fn fetching(&self) -> Option<Value> {
+        let Fetcher { program, digest } = self.fetcher.as_ref()?;
+        let places = self.options.executor.places();
+        let mut env = self.variables();
+        env.extend(self.authorities());
+        let (url, to) = (
+            format!("{}/{URL}", places.lent),
+            format!("{}/{ARCHIVE}", places.context),
+        );
+        Some(json!({
+            "name": FETCHER,
+            "image": program.image,
+            "imagePullPolicy": "IfNotPresent",
+            "command": program.command,
+            "args": ["kaniko", "fetch", url, digest, to],
+            "env": env,
+            "resources": { "requests": { "cpu": "100m", "memory": "64Mi" } },
+            "securityContext": unprivileged(),
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": [
+                read("secrets", places.lent),
+                { "name": "context", "mountPath": places.context },
+            ],
+        }))
     }
 
     /// Brings the program to where the executor's container has it, too.
@@ -424,8 +473,13 @@ impl Order<'_> {
                 "secret": { "secretName": secret, "defaultMode": 0o400, "items": items },
             }));
         }
-        if self.way == Way::Mounted {
-            volumes.push(json!({ "name": "context", "configMap": { "name": self.belongings } }));
+        match self.way {
+            Way::Mounted => {
+                volumes
+                    .push(json!({ "name": "context", "configMap": { "name": self.belongings } }));
+            }
+            Way::Stored => volumes.push(empty("context")),
+            Way::Streamed => {}
         }
         json!(volumes)
     }
@@ -480,6 +534,11 @@ impl Order<'_> {
     }
 }
 
+/// A volume that is read.
+fn read(volume: &str, path: &str) -> Value {
+    json!({ "name": volume, "mountPath": path, "readOnly": true })
+}
+
 /// The rights of who needs none.
 fn unprivileged() -> Value {
     json!({
@@ -501,85 +560,6 @@ pub(crate) fn owner(job: &Job) -> OwnerReference {
         name: job.metadata.name.clone().unwrap_or_default(),
         uid: job.metadata.uid.clone().unwrap_or_default(),
         ..OwnerReference::default()
-    }
-}
-
-/// What an executor is told.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Command<'a> {
-    pub(crate) cx: &'a BuildContext<'a>,
-    pub(crate) options: &'a Options,
-    pub(crate) platform: &'a Platform,
-    pub(crate) way: Way,
-    /// Registries that speak plain HTTP.
-    pub(crate) insecure: &'a [String],
-    /// Registries with an authority of their own, each with the name of the secret that it is in.
-    pub(crate) trusted: &'a [(String, String)],
-}
-
-impl Command<'_> {
-    /// The flags, in an order that depends on nothing else.
-    pub(crate) fn arguments(&self) -> Vec<String> {
-        let Self { cx, options, .. } = self;
-        let context = match self.way {
-            Way::Mounted => format!("{}/{ARCHIVE}", Executor::Kaniko.places().context),
-            Way::Streamed => "stdin".to_owned(),
-        };
-        let mut arguments = vec![
-            format!("--context=tar://{context}"),
-            "--dockerfile=Dockerfile".to_owned(),
-        ];
-        let mut say = |flag: &str, value: &str| arguments.push(format!("--{flag}={value}"));
-        for reference in imagespec_oci::delivery::references(cx) {
-            say("destination", &reference);
-        }
-        say("digest-file", "/dev/termination-log");
-        say("custom-platform", &self.platform.to_string());
-        say("log-format", "json");
-        say("log-timestamp", "false");
-        say("push-retry", "3");
-        say("image-fs-extract-retry", "2");
-        say("image-download-retry", "2");
-        // Half the memory, for a little time.
-        say("compressed-caching", "false");
-        say("snapshot-mode", "redo");
-        if cx.settings.compression == Some(Compression::Zstd) {
-            say("compression", "zstd");
-        }
-        for (name, value) in &cx.settings.labels {
-            say("label", &format!("{name}={value}"));
-        }
-        for registry in self.insecure {
-            say("insecure-registry", registry);
-        }
-        for (registry, secret) in self.trusted {
-            let file = Path::new(SECRETS).join(secret);
-            say(
-                "registry-certificate",
-                &format!("{registry}={}", file.display()),
-            );
-        }
-        for mirror in &options.registry_mirrors {
-            say("registry-mirror", mirror);
-        }
-        let maps: Vec<_> = options
-            .registry_maps
-            .iter()
-            .map(|(from, to)| format!("{from}={to}"))
-            .collect();
-        if !maps.is_empty() {
-            say("registry-map", &maps.join(";"));
-        }
-        if options.cache && !cx.settings.force {
-            say("cache", "true");
-            let below = format!("{}/cache", cx.destination.repository());
-            say("cache-repo", options.cache_repo.as_ref().unwrap_or(&below));
-            if let Some(ttl) = &options.cache_ttl {
-                say("cache-ttl", ttl);
-            }
-        }
-        arguments.extend(options.flags.iter().cloned());
-        arguments
     }
 }
 

@@ -49,6 +49,10 @@ pub(crate) const OPTIONS: &[(&str, &str)] = &[
         "where executor `native` keeps what it fetched and made, as a volume of a pod: `{ persistentVolumeClaim = { claimName = \"x\" } }`; by default nowhere",
     ),
     (
+        "context_store",
+        "an object store for contexts that no ConfigMap holds, which are streamed otherwise: `s3://bucket/path`, `gs://bucket/path`, `az://container/path`",
+    ),
+    (
         "registry_secret",
         "a Secret of the cluster with the executor's `.dockerconfigjson`; by default one is made for the build from this machine's logins, and `none` is for a service account that is enough",
     ),
@@ -168,6 +172,7 @@ pub(crate) struct Options {
     /// The executor's image, where it is named.
     pub(crate) image: Option<String>,
     pub(crate) cache_volume: Option<Map<String, Value>>,
+    pub(crate) context_store: Option<String>,
     pub(crate) logins: Logins,
     pub(crate) image_pull_secrets: Vec<String>,
     pub(crate) resources: Option<ResourceRequirements>,
@@ -201,6 +206,7 @@ impl Default for Options {
             executor: Executor::Kaniko,
             image: None,
             cache_volume: None,
+            context_store: None,
             logins: Logins::Made,
             image_pull_secrets: Vec::new(),
             resources: None,
@@ -281,6 +287,7 @@ impl Options {
             "cache_volume" => {
                 self.cache_volume = Some(given.typed("a table, as a volume of a pod")?);
             }
+            "context_store" => self.context_store = Some(given.text()?),
             "registry_secret" => {
                 self.logins = match given.text()?.as_str() {
                     "none" => Logins::Account,

@@ -23,8 +23,9 @@ use tokio::runtime::Handle;
 use crate::assignment;
 use crate::backend::Kaniko;
 use crate::buildkit;
+use crate::command::Command;
 use crate::context::{Archive, unread};
-use crate::job::{self, Brought, Command, Order, Way};
+use crate::job::{self, Brought, Order, Way};
 use crate::options::{Executor, Logins};
 
 /// Where Docker Hub's logins are in Docker's configuration.
@@ -121,7 +122,8 @@ impl Kaniko {
         let secrets: Vec<_> = lent.keys().cloned().collect();
         let trusted = self.trusted(&registries, &mut lent)?;
         let insecure = self.insecure(&registries)?;
-        let way = archive.way();
+        let has_store = self.options.context_store.is_some() && !for_others;
+        let way = archive.way(has_store);
         let platform_of_image = delivery::platform(plan);
         let command = Command {
             cx,
@@ -131,18 +133,13 @@ impl Kaniko {
             insecure: &insecure,
             trusted: &trusted,
         };
-        let arguments = match executor {
-            Executor::Kaniko => command.arguments(),
-            Executor::Buildkit => {
-                let settings = command.daemon().into_bytes();
-                lent.insert(buildkit::CONFIGURATION.to_owned(), settings);
-                command.client(&secrets)
-            }
-            Executor::Native => {
-                let registries = assignment::registries(&insecure, &trusted)?;
-                lent.insert(assignment::lent::REGISTRIES.to_owned(), registries);
-                assignment::arguments(way == Way::Mounted)
-            }
+        let arguments = told(&command, &secrets, &mut lent)?;
+        let fetcher = match way {
+            Way::Stored => Some(
+                self.store_context(&archive, &platform, cx, &mut lent)
+                    .await?,
+            ),
+            Way::Mounted | Way::Streamed => None,
         };
         let executors = program.as_ref().map_or(&image, |program| &program.image);
         let name = job::name(plan, cx, executors);
@@ -162,6 +159,7 @@ impl Kaniko {
             arguments,
             platform,
             way,
+            fetcher,
             lent,
             declared: cx.secrets,
             logins,
@@ -276,6 +274,27 @@ impl Kaniko {
         }
         Ok(trusted)
     }
+}
+
+/// The arguments of an executor. What is no argument of it is lent; of that, `secrets` are for the build itself.
+fn told(
+    command: &Command<'_>,
+    secrets: &[String],
+    lent: &mut BTreeMap<String, Vec<u8>>,
+) -> Result<Vec<String>, BuildError> {
+    Ok(match command.options.executor {
+        Executor::Kaniko => command.arguments(),
+        Executor::Buildkit => {
+            let settings = command.daemon().into_bytes();
+            lent.insert(buildkit::CONFIGURATION.to_owned(), settings);
+            command.client(secrets)
+        }
+        Executor::Native => {
+            let registries = assignment::registries(command.insecure, command.trusted)?;
+            lent.insert(assignment::lent::REGISTRIES.to_owned(), registries);
+            assignment::arguments(command.way != Way::Streamed)
+        }
+    })
 }
 
 /// What the image starts from.

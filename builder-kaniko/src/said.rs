@@ -1,7 +1,7 @@
 //! What an executor says of its build, as a person who knows the spec would say it.
 
 use imagespec_core::dockerfile::Instruction;
-use imagespec_core::error::BuildError;
+use imagespec_core::error::{BuildError, ErrorKind};
 use imagespec_core::event::{Progress, StepProgress};
 use imagespec_core::mask::Mask;
 use imagespec_dockerfile::{LastLines, failure};
@@ -39,8 +39,9 @@ pub(crate) struct Said<'a> {
     step: Option<StepProgress<'a>>,
     cached: bool,
     pushes: bool,
-    /// How many names the image has, and the digests that were pushed under them.
-    names: usize,
+    /// The names of the image, and the digests that were pushed under them. Layers for other builds are pushed before, in
+    /// the same words.
+    names: Vec<String>,
     pushed: Vec<String>,
     last: LastLines,
     errors: Vec<String>,
@@ -50,7 +51,7 @@ impl<'a> Said<'a> {
     pub(crate) fn new(
         progress: Progress<'a>,
         instructions: &'a [Instruction],
-        names: usize,
+        names: Vec<String>,
         mask: Mask,
     ) -> Self {
         Self {
@@ -100,7 +101,7 @@ impl<'a> Said<'a> {
                 self.begin(self.at);
             }
             _ if said.starts_with("Found cached layer") => self.cached = true,
-            _ if said.starts_with("Pushing image to") && !self.pushes => {
+            _ if self.names_it(said) && !self.pushes => {
                 self.end();
                 self.pushes = true;
                 self.step = Some(self.progress.step("push", "push the image"));
@@ -113,11 +114,17 @@ impl<'a> Said<'a> {
         }
     }
 
+    /// Whether it is about to push the image under one of its names.
+    fn names_it(&self, said: &str) -> bool {
+        let name = said.strip_prefix("Pushing image to ");
+        name.is_some_and(|name| self.names.iter().any(|own| own == name.trim_end()))
+    }
+
     /// The digest of the image, once it was pushed under all its names: the pod says so a second later.
     pub(crate) fn pushed(&self) -> Option<&str> {
         let (first, others) = self.pushed.split_first()?;
         let is_one = others.iter().all(|other| other == first);
-        (is_one && self.pushed.len() == self.names).then_some(first)
+        (is_one && self.pushed.len() == self.names.len()).then_some(first)
     }
 
     fn begin(&mut self, at: usize) {
@@ -202,24 +209,28 @@ impl<'a> Said<'a> {
 
 /// What helps against what registries say.
 pub(crate) fn hinted(error: BuildError, said: &str) -> BuildError {
-    let said = said.to_lowercase();
+    let refused = |hint: &str| {
+        let error = BuildError {
+            kind: ErrorKind::Unavailable,
+            ..error.clone()
+        };
+        error.field("registry").hint(hint)
+    };
+    // Files are denied, too.
+    let said = said.to_lowercase().replace("permission denied", "");
     if said.contains("unauthorized")
         || said.contains("denied")
         || said.contains("authentication required")
     {
-        return error.field("registry").hint(
+        return refused(
             "log in on this machine, or name a Secret of the cluster with option `registry_secret`",
         );
     }
     if said.contains("x509:") {
-        return error
-            .field("registry")
-            .hint("`[registries.\"HOST\"] ca = \"FILE\"` names the authority of a registry");
+        return refused("`[registries.\"HOST\"] ca = \"FILE\"` names the authority of a registry");
     }
     if said.contains("connection refused") || said.contains("no such host") {
-        return error
-            .field("registry")
-            .hint("the cluster must reach the registry under that name, too");
+        return refused("the cluster must reach the registry under that name, too");
     }
     error
 }
@@ -269,7 +280,7 @@ mod tests {
         let mut said = Said::new(
             Progress::new("app", &sink),
             &instructions,
-            1,
+            vec!["x:1".to_owned()],
             Mask::default(),
         );
         for line in lines {
@@ -312,8 +323,14 @@ mod tests {
     #[test]
     fn an_image_is_pushed_when_it_is_under_all_its_names() {
         let progress = Progress::new("app", &imagespec_core::event::Silent);
-        let mut said = Said::new(progress, &[], 2, Mask::default());
+        let mut said = Said::new(
+            progress,
+            &[],
+            ["x:1", "x:2"].map(str::to_owned).into(),
+            Mask::default(),
+        );
         for (line, pushed) in [
+            ("Pushing image to x/cache:0123", None),
             ("Pushed x/cache@sha256:aa", None),
             ("Pushing image to x:1", None),
             ("Pushed x:1@sha256:bb", None),

@@ -190,8 +190,7 @@ async fn send(
     }
     // Who does not hear of it waits, and sees the executor go on.
     let _ = say(cluster, job, SENT, None).await;
-    let size = format!("{}.{} MB", total / 1_000_000, total / 100_000 % 10);
-    step.finish(false, size);
+    step.finish(false, archive.megabytes());
     Ok(Sent::Whole(attached))
 }
 

@@ -4,7 +4,7 @@ use imagespec_core::error::BuildError;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 
-use crate::job::EXECUTOR;
+use crate::job::{EXECUTOR, FETCHER};
 
 /// What an object of the cluster says of the build.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +70,16 @@ pub(crate) fn of_pod(pod: &Pod, memory: Option<&str>) -> State {
         (ended.exit_code != 0).then_some((container, ended))
     });
     if let Some((container, ended)) = failed {
+        if container.name == FETCHER {
+            let said = ended.message.clone().unwrap_or_default();
+            let message = "the build context cannot be fetched from the object store";
+            return State::Fails(
+                BuildError::unavailable(message)
+                    .field("builder_options")
+                    .caused_by(&std::io::Error::other(said.trim().to_owned()))
+                    .hint("the pod gets it by a URL of option `context_store`: its address must be one for the cluster, too"),
+            );
+        }
         let message = format!(
             "the executor's program cannot be brought out of its image, with code {}: `{}`",
             ended.exit_code, container.image
@@ -302,6 +312,24 @@ mod tests {
         );
         let said = brings(&json!({ "running": {} }));
         assert_eq!(said, "waits for its container");
+    }
+
+    #[test]
+    fn a_context_that_does_not_come_is_told_of() {
+        let mut status = container(&json!({ "waiting": { "reason": "PodInitializing" } }));
+        status["initContainerStatuses"] = json!([{
+            "name": "context", "image": "our/executor:1", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": 3, "message": "error: gone\n" } },
+        }]);
+        let State::Fails(error) = pod(&status) else {
+            panic!("no failure");
+        };
+        let lost = "the build context cannot be fetched from the object store";
+        assert_eq!(error.message, lost);
+        assert_eq!(
+            error.source.map(|cause| cause.message).as_deref(),
+            Some("error: gone")
+        );
     }
 
     #[test]

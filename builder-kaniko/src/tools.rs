@@ -19,6 +19,7 @@ use imagespec_oci::store::BlobWriter;
 use imagespec_python::uv::Uv;
 
 use crate::backend::Kaniko;
+use crate::options::Executor;
 use crate::program::{self, Program};
 
 /// The repository of the image with uv, beside that of the image which is built.
@@ -69,7 +70,8 @@ impl Kaniko {
                 .caused_by(&error)
                 .hint("build on a machine with Linux, or with option `executor=kaniko`")
         })?;
-        if let Some(named) = &self.options.image {
+        // With other executors, the option names theirs.
+        if let (Executor::Native, Some(named)) = (self.options.executor, &self.options.image) {
             return Ok((named.clone(), program.command()));
         }
         let uv = Uv::portable(&self.host, &platform).await?;

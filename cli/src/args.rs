@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use imagespec_builder_cloud::Scope;
 use imagespec_core::context::{Compression, Output};
+use imagespec_core::digest::Digest;
 use imagespec_core::execute::OnUnknown;
 use imagespec_core::platform::Platform;
 use imagespec_core::tag::TagScheme;
@@ -212,6 +213,16 @@ pub(crate) enum KanikoCommand {
     Bring {
         /// Where it is
         from: PathBuf,
+        /// Where it goes
+        to: PathBuf,
+    },
+    /// Get a build context for the executor
+    #[command(hide = true)]
+    Fetch {
+        /// The file that has its URL
+        url: PathBuf,
+        /// The digest of its content
+        digest: Digest,
         /// Where it goes
         to: PathBuf,
     },

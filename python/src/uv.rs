@@ -162,33 +162,8 @@ async fn fetch(host: &Host, to: &Path, platform: Option<&str>) -> Result<(), Bui
         format!("uv=={VERSION}{}\n", hashes.concat()),
     )
     .map_err(|error| failed(&error))?;
-    let mut command = Command::new("python3");
-    command
-        .args([
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--require-hashes",
-        ])
-        .args([
-            "--disable-pip-version-check",
-            "--requirement",
-            "uv.txt",
-            "--dest",
-            "wheels",
-        ])
-        .args(platform.map(|platform| format!("--platform={platform}")))
-        .current_dir(work.path())
-        .env_clear()
-        .envs(&host.variables)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
     let hint = format!("install uv {VERSION} or newer, or Python 3 with pip, which fetches it");
-    let output = command.output().await;
+    let output = download(host, work.path(), platform).await;
     let output = output.map_err(|error| {
         BuildError::unavailable("there is no uv, and no Python to fetch it with")
             .hint(&hint)
@@ -218,6 +193,50 @@ async fn fetch(host: &Host, to: &Path, platform: Option<&str>) -> Result<(), Bui
     }
     let program = extract(&wheel, &format!("uv-{VERSION}.data/scripts/uv"), 256 << 20)?;
     install(tools, to, &program).map_err(|error| failed(&error))
+}
+
+/// Has the wheel of `uv.txt` brought to `wheels` by the machine's pip, or by one that its uv runs.
+async fn download(
+    host: &Host,
+    folder: &Path,
+    platform: Option<&str>,
+) -> std::io::Result<std::process::Output> {
+    let run = |program: &Path, pip: &[&str], variables: BTreeMap<String, String>| {
+        let mut command = Command::new(program);
+        command
+            .args(pip)
+            .args(["download", "--quiet", "--no-deps", "--only-binary", ":all:"])
+            .args(["--require-hashes", "--disable-pip-version-check"])
+            .args(["--requirement", "uv.txt", "--dest", "wheels"])
+            .args(platform.map(|platform| format!("--platform={platform}")))
+            .current_dir(folder)
+            .env_clear()
+            .envs(variables)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command.output()
+    };
+    let own = run(Path::new("python3"), &["-m", "pip"], host.variables.clone()).await;
+    let is_missing = own.as_ref().map_or_else(
+        |error| error.kind() == std::io::ErrorKind::NotFound,
+        |output| String::from_utf8_lossy(&output.stderr).contains("No module named pip"),
+    );
+    let Some(uv) = on_path(host).next().filter(|_| is_missing) else {
+        return own;
+    };
+    let mut variables = host.variables.clone();
+    // A machine without pip has no settings of pip's either, but may have uv's.
+    for (theirs, pips) in [
+        ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"),
+        ("UV_INDEX_URL", "PIP_INDEX_URL"),
+    ] {
+        if let Some(value) = host.variable(theirs) {
+            variables
+                .entry(pips.to_owned())
+                .or_insert_with(|| value.to_owned());
+        }
+    }
+    run(&uv, &["tool", "run", "pip"], variables).await
 }
 
 fn install(tools: &Path, to: &Path, program: &[u8]) -> std::io::Result<()> {

@@ -23,6 +23,56 @@ pub(crate) struct Arguments {
     seed: Option<u64>,
 }
 
+/// Some of the tests, for long.
+struct Part {
+    title: &'static str,
+    test: &'static str,
+    /// What the test's program is told to run.
+    which: &'static [&'static str],
+    /// Whether it prints figures, which are those of the released program. Everything else runs as it is tested, with
+    /// what a released program does not check.
+    is_measured: bool,
+}
+
+const PARTS: [Part; 6] = [
+    Part {
+        title: "damaged input",
+        test: "damage",
+        which: &[],
+        is_measured: false,
+    },
+    Part {
+        title: "kills, full disks, large images",
+        test: "reliable",
+        which: &[],
+        is_measured: false,
+    },
+    Part {
+        title: "a cluster in trouble",
+        test: "delivering",
+        which: &["--ignored", "kaniko::long"],
+        is_measured: false,
+    },
+    Part {
+        title: "files of many gigabytes, as others read them",
+        test: "delivering",
+        which: &["--ignored", "consumers::"],
+        is_measured: false,
+    },
+    Part {
+        title: "a build service that is killed, and one in a cluster",
+        test: "delivering",
+        which: &["--ignored", "service::kills", "service::deployed"],
+        is_measured: false,
+    },
+    Part {
+        title: "how long executors in a cluster take",
+        test: "delivering",
+        which: &["--ignored", "--nocapture", "kaniko::measured"],
+        is_measured: true,
+    },
+];
+
 /// Does for long what the tests do for seconds: kills, damaged input, large images. The seed is said first; the
 /// same seed makes the same choices again.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Error> {
@@ -31,47 +81,16 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
     machine::set_up()?;
     let mut failed = Vec::new();
     let set_up = test::Parts::find(workspace)?;
-    let none: &[&str] = &[];
-    for (title, package, test, which) in [
-        ("damaged input", "imagespec-fuzz", "damage", none),
-        (
-            "kills, full disks, large images",
-            "imagespec-cli",
-            "reliable",
-            none,
-        ),
-        (
-            "a cluster in trouble",
-            "imagespec-cli",
-            "delivering",
-            &["--ignored", "kaniko::"],
-        ),
-        (
-            "files of many gigabytes, as others read them",
-            "imagespec-cli",
-            "delivering",
-            &["--ignored", "consumers::"],
-        ),
-        (
-            "a build service that is killed, and one in a cluster",
-            "imagespec-cli",
-            "delivering",
-            &["--ignored", "service::kills", "service::deployed"],
-        ),
-    ] {
-        report::heading(title);
-        let cargo = workspace
-            .cargo("test")
-            .args([
-                "--locked",
-                "--release",
-                "--package",
-                package,
-                "--test",
-                test,
-            ])
+    for part in PARTS {
+        report::heading(part.title);
+        let mut cargo = workspace.cargo("test").args(["--locked", "--workspace"]);
+        if part.is_measured {
+            cargo = cargo.args(["--release"]);
+        }
+        let cargo = cargo
+            .args(["--test", part.test])
             .args(["--", "--test-threads", "1"])
-            .args(which);
+            .args(part.which);
         let cargo = set_up
             .lend(cargo)
             .env("IMAGESPEC_TEST_SEED", seed.to_string())
@@ -79,7 +98,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<(), Er
             .env("IMAGESPEC_TEST_SECONDS", arguments.fuzz.to_string())
             .env("IMAGESPEC_TEST_GIB", arguments.wheel.to_string());
         if cargo.run().is_err() {
-            failed.push(title);
+            failed.push(part.title);
         }
     }
     report::heading(INVENTED);

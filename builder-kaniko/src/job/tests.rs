@@ -16,6 +16,7 @@ fn order<'a>(options: &'a Options, declared: &'a [SecretMount]) -> Order<'a> {
         platform: Platform::amd64(),
         arguments: vec!["--context=tar://stdin".to_owned()],
         way: Way::Streamed,
+        fetcher: None,
         lent: BTreeMap::from([("imagespec-ca".to_owned(), b"pem".to_vec())]),
         declared,
         logins: Some(json!({ "auths": {} })),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use imagespec_builder_kaniko::{ENTRY, Inside, no_registry};
 use imagespec_core::builder::BuilderConfig;
 use imagespec_core::context::{BuildSettings, Output};
+use imagespec_core::digest::Digest;
 use imagespec_core::error::BuildError;
 use imagespec_core::event::Silent;
 use imagespec_core::registry::Registry;
@@ -44,6 +45,17 @@ pub(super) async fn execute(
     let went_well = Box::pin(went_well).await;
     watch.abort();
     Ok(u8::from(!went_well))
+}
+
+/// Gets a build context, in a pod.
+pub(super) async fn fetch(
+    cx: &Context,
+    url: &Path,
+    digest: &Digest,
+    to: &Path,
+) -> Result<u8, BuildError> {
+    imagespec_builder_kaniko::fetch(&cx.host, url, digest, to).await?;
+    Ok(0)
 }
 
 /// Prints the manifests of targets, as one list.

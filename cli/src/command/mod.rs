@@ -102,6 +102,9 @@ pub(crate) fn run(cli: Cli) -> Result<u8, BuildError> {
             command: KanikoCommand::Bring { from, to },
         } => imagespec_builder_kaniko::bring(&from, &to).map(|()| 0),
         Command::Kaniko {
+            command: KanikoCommand::Fetch { url, digest, to },
+        } => block_on(kaniko::fetch(&context()?, &url, &digest, &to)),
+        Command::Kaniko {
             command:
                 KanikoCommand::Execute {
                     context: file,

@@ -1,17 +1,19 @@
 //! The builder `kaniko` with a real cluster.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+mod long;
+mod measured;
+mod registries;
+mod stored;
+
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::contract::differing_in_cluster;
 use crate::docker::{PASSWORD, WHOLE, interrupt, sleeping, until, write_sources};
-use crate::engine::{Engine, Release};
 use crate::place::{Place, has};
-use crate::registry::Served;
 
 /// A namespace of the shared cluster, if this machine has what that takes.
 fn namespace(name: &str) -> Option<Arc<Cluster>> {
@@ -21,6 +23,12 @@ fn namespace(name: &str) -> Option<Arc<Cluster>> {
     let cluster = Cluster::shared()?;
     cluster.namespace(name, &json!({}));
     Some(cluster)
+}
+
+/// Arguments, and options of the builder after them.
+fn with<'a>(arguments: &[&'a str], options: &'a [String]) -> Vec<&'a str> {
+    let options = options.iter().flat_map(|option| ["--option", option]);
+    arguments.iter().copied().chain(options).collect()
 }
 
 /// A build that runs, and what it says.
@@ -39,6 +47,24 @@ fn ended(child: Child) -> (Option<i32>, String, String) {
         text(output.stdout),
         text(output.stderr),
     )
+}
+
+/// What a build goes on to say.
+type Rest = std::thread::JoinHandle<Vec<String>>;
+
+/// A build once it says something.
+fn until_it_says(mut child: Child, expected: &str) -> (Child, Rest) {
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let told = lines.find(|line| line.as_ref().expect("a line").contains(expected));
+    assert!(told.is_some(), "{expected}");
+    let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect());
+    (child, rest)
+}
+
+/// The exit code of such a build, and what it said since.
+fn after(mut child: Child, rest: Rest) -> (Option<i32>, String) {
+    let code = child.wait().expect("an end").code();
+    (code, rest.join().expect("lines").join("\n"))
 }
 
 /// Writes a file that does not become smaller.
@@ -502,10 +528,7 @@ fn clients_share_one_build_and_outlive_each_other() {
 
     // One that is killed before it has sent the context has it sent by the next.
     random(&place, 2 << 20);
-    let mut first = begun(&place, &["sent"]);
-    let mut lines = BufReader::new(first.stderr.take().expect("a pipe")).lines();
-    let waits = |line: Result<String, _>| line.is_ok_and(|line| line.contains("waits for its pod"));
-    assert!(lines.any(waits));
+    let (mut first, _) = until_it_says(begun(&place, &["sent"]), "waits for its pod");
     first.kill().expect("killed");
     first.wait().expect("an end");
     let (code, _, said) = ended(begun(&place, &["sent"]));
@@ -588,257 +611,4 @@ fn a_cluster_whose_control_restarts_goes_on() {
         cluster.until_it_answers();
     }
     until("nothing is left", || cluster.left("restarted").is_empty());
-}
-
-#[test]
-#[ignore = "long: `cargo xtask soak`"]
-fn a_node_that_goes_is_told_of() {
-    let Some(cluster) = Cluster::start() else {
-        return;
-    };
-    cluster.namespace("lost", &json!({}));
-    let images = "[images.app]\ncommands = [\"sleep 9.75\"]\n[images.cordoned]\nenv = { A = \"b\" }\n\
-                  [images.removed]\ncommands = [\"sleep 9.125\"]\n";
-    let place = cluster.place(images, "lost", "");
-
-    // A pod that somebody removes is begun again.
-    let (code, said) = disturbed(&place, "removed", "9.125", || {
-        cluster.says(&[
-            "delete",
-            "pods",
-            "--all",
-            "--namespace",
-            "lost",
-            "--grace-period=1",
-        ]);
-    });
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("it is begun again"), "{said}");
-
-    // While nobody looks after the node, the build goes on, and is heard of afterwards.
-    let (code, said) = disturbed(&place, "app", "9.75", || {
-        cluster.kill("kubelet");
-        std::thread::sleep(std::time::Duration::from_secs(20));
-        cluster.begin("kubelet");
-    });
-    assert_eq!(code, Some(0), "{said}");
-
-    // A node that takes no pods is waited for.
-    cluster.says(&["cordon", "node"]);
-    let mut child = begun(&place, &["cordoned"]);
-    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-    let told = lines.find(|line| line.as_ref().expect("a line").contains("unschedulable"));
-    assert!(told.is_some());
-    cluster.says(&["uncordon", "node"]);
-    let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
-    let code = child.wait().expect("an end").code();
-    assert_eq!(code, Some(0), "{:?}", rest.join());
-}
-
-#[test]
-#[ignore = "long: `cargo xtask soak`"]
-fn a_registry_that_goes_is_told_of() {
-    let Some(cluster) = namespace("unpushed") else {
-        return;
-    };
-    let images = "[images.app]\ncommands = [\"sleep 9.625\"]\n";
-    let place = cluster.place(images, "unpushed", "");
-    let rootless = cluster.rootless_options();
-    let executors = [Some(Vec::new()), rootless.map(Vec::from)];
-    for options in executors.iter().flatten() {
-        let registry = Served::new(&[]);
-        let to = format!("{}/team", registry.address);
-        let options: Vec<_> = options
-            .iter()
-            .flat_map(|option| ["--option", option])
-            .collect();
-        let child = begun(
-            &place,
-            &[&["app", "--registry", &to], &options[..]].concat(),
-        );
-        until("the command runs", || sleeping("sleep 9.625") == 1);
-        drop(registry);
-        let (code, _, said) = ended(child);
-        assert!(matches!(code, Some(1 | 3)), "{said}");
-        for expected in ["connection refused", "because of `registry`"] {
-            assert!(said.contains(expected), "{expected}: {said}");
-        }
-        until("nothing is left", || cluster.left("unpushed").is_empty());
-    }
-}
-
-#[test]
-#[ignore = "long: `cargo xtask soak`"]
-fn many_builds_and_large_contexts_go_through() {
-    let Some(cluster) = namespace("many") else {
-        return;
-    };
-    let image = |at: u8| format!("[images.app{at}]\ncommands = [\"echo {at}\"]\n");
-    let many = (0..8).map(image).collect::<Vec<_>>().concat();
-    let place = cluster.place(
-        &format!("{many}[images.large]\ncopy = [\"large\"]\n"),
-        "many",
-        "",
-    );
-    random(&place, 200 << 20);
-    let built = place.builds(&["large"]);
-    assert_eq!(built["built"], true);
-
-    let names: Vec<_> = (0..8).map(|at| format!("app{at}")).collect();
-    let mut arguments = vec!["build", "--progress", "plain"];
-    arguments.extend(names.iter().map(String::as_str));
-    let (code, said) = place.fails(&arguments);
-    assert_eq!(code, Some(0), "{said}");
-    for at in 0..8 {
-        assert!(said.contains(&format!("app{at}: push the image")), "{said}");
-    }
-    until("nothing is left", || cluster.left("many").is_empty());
-}
-
-/// The middle of five.
-fn median(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
-}
-
-fn seconds(does: impl FnOnce()) -> f64 {
-    let begin = std::time::Instant::now();
-    does();
-    begin.elapsed().as_secs_f64()
-}
-
-/// The most memory that a build took, in MB.
-fn memory(mut child: Child) -> u64 {
-    let status = format!("/proc/{}/status", child.id());
-    let mut most = 0;
-    while child.try_wait().expect("a build").is_none() {
-        let told = fs_err::read_to_string(&status).unwrap_or_default();
-        let peak = told.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse().ok());
-        most = peak.unwrap_or(0).max(most);
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    assert!(child.wait().expect("an end").success());
-    most / 1000
-}
-
-#[test]
-#[ignore = "figures: `cargo xtask soak`"]
-fn what_is_added_to_an_executors_own_time() {
-    let Some(cluster) = namespace("measured") else {
-        return;
-    };
-    let base = cluster
-        .place("[images.base]\npackages = [\"six\"]\n", "measured", "")
-        .says(&["build", "base"]);
-    let images = format!(
-        "[images.app]\nbase_image = \"{base}\"\npackages = [\"idna\"]\n[images.large]\ncopy = [\"large\"]\n"
-    );
-    let place = cluster.place(&images, "measured", "");
-    let printed = place.says(&["plan", "app", "--format", "job"]);
-    let list: Value = serde_json::from_str(&printed).expect("JSON");
-    let job = list["items"][2]["metadata"]["name"]
-        .as_str()
-        .expect("a name");
-    let (mut ours, mut theirs, mut found) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..5 {
-        ours.push(seconds(|| drop(place.says(&["build", "app", "--force"]))));
-        found.push(seconds(|| drop(place.says(&["build", "app"]))));
-        until("nothing is left", || cluster.left("measured").is_empty());
-        theirs.push(seconds(|| {
-            cluster.apply(&list);
-            let name = format!("job/{job}");
-            let wait = ["wait", "--for=condition=complete", "--timeout=60s", &name];
-            cluster.says(&[&wait[..], &["--namespace", "measured"]].concat());
-        }));
-        cluster.says(&[
-            "delete",
-            "all,secrets,configmaps",
-            "--all",
-            "--namespace",
-            "measured",
-        ]);
-        until("nothing is left", || cluster.left("measured").is_empty());
-    }
-    let mut peaks = Vec::new();
-    for megabytes in [1, 200] {
-        random(&place, megabytes << 20);
-        peaks.push(memory(begun(&place, &["large"])));
-    }
-    // It is for whoever runs it.
-    let _ = writeln!(
-        std::io::stderr(),
-        "built {:.2} s, the same manifests with kubectl {:.2} s, found {:.3} s; memory with a context of 1 MB {} MB, \
-         of 200 MB {} MB",
-        median(ours),
-        median(theirs),
-        median(found),
-        peaks[0],
-        peaks[1]
-    );
-}
-
-#[test]
-#[ignore = "long: `cargo xtask soak`"]
-fn the_other_executors_make_what_native_makes() {
-    let Some(cluster) = namespace("contract") else {
-        return;
-    };
-    let Some(engine) = Engine::start(Release::Oldest) else {
-        return;
-    };
-    let wrong = differing_in_cluster(&engine, &cluster);
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-#[ignore = "figures: `cargo xtask soak`"]
-fn how_long_executors_take_for_one_requirement_more() {
-    const ROUNDS: usize = 3;
-    const SCIENCE: &str = "\"numpy==2.2.6\", \"pandas==2.2.3\", \"scikit-learn==1.6.1\", \"scipy==1.15.2\", \
-                           \"pyarrow==19.0.1\", \"requests==2.32.3\"";
-    const ADDED: [&str; ROUNDS] = ["humanize==4.12.1", "toolz==1.0.0", "xmltodict==0.14.2"];
-    let Some(cluster) = namespace("science") else {
-        return;
-    };
-    let images = ADDED.iter().enumerate();
-    let images = images
-        .map(|(at, added)| format!("[images.more{at}]\npackages = [{SCIENCE}, \"{added}\"]\n"));
-    let images = format!(
-        "[images.first]\npackages = [{SCIENCE}]\n{}",
-        images.collect::<String>()
-    );
-    let cache = tempfile::tempdir().expect("a folder");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    fs_err::set_permissions(cache.path(), mode).expect("a mode");
-    let volume = format!(
-        "executor = \"native\"\ncache_volume = {{ hostPath = {{ path = \"{}\" }} }}",
-        cache.path().display()
-    );
-    let remembers = "executor = \"native\"\ncache = true";
-    let flavours = ["", "executor = \"native\"", remembers, &volume];
-    // Each with a part of the registry of its own.
-    let places = flavours.iter().enumerate().map(|(at, options)| {
-        let namespace = format!("science-{at}");
-        cluster.namespace(&namespace, &json!({}));
-        cluster.place(&images, &namespace, options)
-    });
-    let places: Vec<_> = places.collect();
-    for place in &places {
-        place.says(&["build", "first", "--force"]);
-    }
-    let mut took = [const { Vec::new() }; 4];
-    for round in 0..ROUNDS {
-        let image = format!("more{round}");
-        for (place, took) in places.iter().zip(&mut took) {
-            took.push(seconds(|| drop(place.says(&["build", &image, "--force"]))));
-        }
-    }
-    let [kaniko, native, remembered, kept] = took.map(median);
-    // It is for whoever runs it.
-    let _ = writeln!(
-        std::io::stderr(),
-        "one requirement more: kaniko {kaniko:.1} s, native {native:.1} s, native with a memory in the registry \
-         {remembered:.1} s, native with a volume {kept:.1} s"
-    );
 }

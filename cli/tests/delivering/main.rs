@@ -26,4 +26,5 @@ mod same;
 mod service;
 mod sources;
 mod ssh;
+mod store;
 mod troubles;

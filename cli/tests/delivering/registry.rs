@@ -9,6 +9,13 @@ use crate::docker::HOST;
 use crate::engine::{Engine, Release, with_every_engine};
 use crate::place::{Place, Running, has};
 
+/// `user` and [`PASSWORD`], as `htpasswd -nbB` writes them.
+const HTPASSWD: &str = "user:$2y$05$RUI722TZ8JH5sSO.XqTqn.785Mz3FfakQS/jRAz9HGe7YMxo.F51W\n";
+/// The password of a registry.
+pub(crate) const PASSWORD: &str = "planted-registry-password";
+/// `user` and [`PASSWORD`], as Docker keeps them.
+pub(crate) const AUTH: &str = "dXNlcjpwbGFudGVkLXJlZ2lzdHJ5LXBhc3N3b3Jk";
+
 /// A registry of Docker's with its own folder, and what else it is told by variables.
 pub(crate) struct Served {
     _process: Running,
@@ -46,6 +53,17 @@ impl Served {
             folder,
             address,
         }
+    }
+
+    /// One that lets in only whoever has [`AUTH`]. A folder gets what it needs for that.
+    pub(crate) fn guarded(folder: &Path) -> Self {
+        let users = folder.join("htpasswd");
+        fs_err::write(&users, HTPASSWD).expect("a file");
+        Self::new(&[
+            ("REGISTRY_AUTH", Path::new("htpasswd")),
+            ("REGISTRY_AUTH_HTPASSWD_REALM", Path::new("test")),
+            ("REGISTRY_AUTH_HTPASSWD_PATH", &users),
+        ])
     }
 
     /// The digest of the manifest of a tag.

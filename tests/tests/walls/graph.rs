@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// What every builder may use.
-const LIBRARIES: [&str; 9] = [
+const LIBRARIES: [&str; 10] = [
     "imagespec-core",
     "imagespec-http",
+    "imagespec-bucket",
     "imagespec-build-api",
     "imagespec-oci",
     "imagespec-python",

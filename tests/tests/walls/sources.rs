@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 /// The rooms that read no environment.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 12] = [
     "imagespec-core",
     "http",
+    "bucket",
     "oci",
     "python",
     "debian",

@@ -1,13 +1,11 @@
 //! Who may do what, and what nobody may.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::fixture::{Service, Trust};
 use crate::logins::{holding, serve};
 use crate::place::{has, told};
-use crate::registry::Served;
+use crate::registry::{AUTH, PASSWORD, Served};
 
 /// A token of a project, made by the command.
 fn token(service: &Service, scope: &str, project: &str) -> String {
@@ -282,13 +280,6 @@ fn strangers_run_commands_without_a_network_where_they_may() {
     assert!(said.contains("commands run without a network"), "{said}");
 }
 
-/// `user` and [`PASSWORD`], as `htpasswd -nbB` writes them.
-const HTPASSWD: &str = "user:$2y$05$RUI722TZ8JH5sSO.XqTqn.785Mz3FfakQS/jRAz9HGe7YMxo.F51W\n";
-/// The password of a registry.
-const PASSWORD: &str = "planted-registry-password";
-/// `user` and [`PASSWORD`], as Docker keeps them.
-const AUTH: &str = "dXNlcjpwbGFudGVkLXJlZ2lzdHJ5LXBhc3N3b3Jk";
-
 #[test]
 fn secrets_and_logins_of_a_project_are_the_service_s_and_named() {
     if !has("python3") || !has("docker-registry") {
@@ -297,12 +288,7 @@ fn secrets_and_logins_of_a_project_are_the_service_s_and_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let write = |name: &str, text: &str| fs_err::write(path(name), text).expect("a file");
-    write("htpasswd", HTPASSWD);
-    let guarded = Served::new(&[
-        ("REGISTRY_AUTH", Path::new("htpasswd")),
-        ("REGISTRY_AUTH_HTPASSWD_REALM", Path::new("test")),
-        ("REGISTRY_AUTH_HTPASSWD_PATH", &path("htpasswd")),
-    ]);
+    let guarded = Served::guarded(folder.path());
     fs_err::create_dir(path("index")).expect("a folder");
     let (_index, port) = serve(
         "server.py",

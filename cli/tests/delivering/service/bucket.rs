@@ -1,75 +1,11 @@
 //! Files of contexts in an object store, over S3's protocol: services that share a database and no folder.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::fixture::{Service, Trust, free};
+use super::fixture::{Service, Trust};
 use super::postgres::Postgres;
 use super::slow;
-use crate::place::Running;
-
-/// A server that speaks S3's protocol.
-const SERVER: &str = "moto[server]==5.2.5";
-/// The bucket.
-const BUCKET: &str = "builds";
-
-/// A store with an empty bucket.
-struct Store {
-    _process: Running,
-    address: String,
-}
-
-impl Store {
-    fn start() -> Self {
-        let address = free();
-        let (_, port) = address.rsplit_once(':').expect("a port");
-        let process = Command::new("uvx")
-            .args([
-                "--from",
-                SERVER,
-                "moto_server",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                port,
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("uvx, which is beside uv");
-        let store = Self {
-            _process: Running(process),
-            address,
-        };
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while !store.ask(&["--request", "PUT"], BUCKET).0 {
-            assert!(Instant::now() < deadline, "the store does not answer");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        store
-    }
-
-    fn ask(&self, arguments: &[&str], path: &str) -> (bool, String) {
-        let mut command = Command::new("curl");
-        command
-            .args(["--silent", "--fail", "--max-time", "10"])
-            .args(arguments);
-        let url = format!("http://{}/{path}", self.address);
-        let output = command.arg(url).output().expect("curl");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.success(), text)
-    }
-
-    fn variables(&self) -> [(&'static str, String); 5] {
-        [
-            ("AWS_ENDPOINT", format!("http://{}", self.address)),
-            ("AWS_ALLOW_HTTP", "true".to_owned()),
-            ("AWS_REGION", "us-east-1".to_owned()),
-            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-        ]
-    }
-}
+use crate::store::{BUCKET, Store};
 
 #[test]
 fn services_that_share_no_folder_share_files_in_an_object_store() {

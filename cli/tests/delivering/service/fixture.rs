@@ -298,7 +298,7 @@ impl Service {
 }
 
 /// An address that nobody has.
-pub(super) fn free() -> String {
+pub(crate) fn free() -> String {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     free.local_addr().expect("an address").to_string()
 }

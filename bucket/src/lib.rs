@@ -1,7 +1,7 @@
-//! Files in an object store, for services that share no folder: S3 and what speaks like it, Google's, Azure's.
+//! Files in an object store: S3 and what speaks like it, Google's, Azure's.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -15,14 +15,17 @@ use object_store::buffered::BufWriter;
 use object_store::client::{HttpClient, HttpConnector};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
+use object_store::signer::Signer;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme};
+use reqwest::Method;
 use tokio::io::AsyncWriteExt as _;
 use url::Url;
 
 /// The store of a URL, and the path in it.
 #[derive(Debug, Clone)]
-pub(super) struct Bucket {
+pub struct Bucket {
     store: Arc<dyn ObjectStore>,
+    signer: Arc<dyn Signer>,
     prefix: Path,
 }
 
@@ -37,11 +40,12 @@ impl HttpConnector for Connector {
 }
 
 impl Bucket {
-    /// The store of a URL: `s3://bucket/path`. Who asks, and where, is in the variables that others use, too.
-    pub(super) fn open(url: &str, host: &Host) -> Result<Self, BuildError> {
+    /// The store of a URL: `s3://bucket/path`. Who asks, and where, is in the variables that others use, too. An error
+    /// is about the field that has the URL.
+    pub fn open(url: &str, field: &str, host: &Host) -> Result<Self, BuildError> {
         let wrong = |error: &(dyn std::error::Error + 'static)| {
             BuildError::input(format!("cannot use the object store: `{url}`"))
-                .field("files")
+                .field(field)
                 .caused_by(error)
                 .hint("expected a URL such as `s3://bucket/path`, `gs://bucket/path` or `az://container/path`")
         };
@@ -65,11 +69,12 @@ impl Bucket {
                         builder = builder.with_config(key, value);
                     }
                 }
-                let store = builder.build().map_err(|error| wrong(&error))?;
-                Arc::new(store) as Arc<dyn ObjectStore>
+                let store = Arc::new(builder.build().map_err(|error| wrong(&error))?);
+                let signer: Arc<dyn Signer> = store.clone();
+                (store as Arc<dyn ObjectStore>, signer)
             }};
         }
-        let store = match scheme {
+        let (store, signer) = match scheme {
             ObjectStoreScheme::AmazonS3 => built!(AmazonS3Builder, "AWS_"),
             ObjectStoreScheme::GoogleCloudStorage => built!(GoogleCloudStorageBuilder, "GOOGLE_"),
             ObjectStoreScheme::MicrosoftAzure => built!(MicrosoftAzureBuilder, "AZURE_"),
@@ -81,6 +86,7 @@ impl Bucket {
         };
         Ok(Self {
             store,
+            signer,
             prefix: path,
         })
     }
@@ -91,7 +97,7 @@ impl Bucket {
     }
 
     /// Whether a file is there, and is going to be for some time.
-    pub(super) async fn has(&self, name: &str, newer: SystemTime) -> object_store::Result<bool> {
+    pub async fn has(&self, name: &str, newer: SystemTime) -> object_store::Result<bool> {
         match self.store.head(&self.path(name)).await {
             Ok(meta) => Ok(SystemTime::from(meta.last_modified) > newer),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
@@ -99,16 +105,26 @@ impl Bucket {
         }
     }
 
-    /// Puts a file there.
-    pub(super) async fn put(&self, name: &str, file: &std::path::Path) -> std::io::Result<()> {
+    /// Puts a file there: all of it or nothing.
+    pub async fn put(&self, name: &str, file: &std::path::Path) -> std::io::Result<()> {
         let mut from = tokio::fs::File::open(file).await?;
         let mut to = BufWriter::new(Arc::clone(&self.store), self.path(name));
-        tokio::io::copy(&mut from, &mut to).await?;
+        if let Err(error) = tokio::io::copy(&mut from, &mut to).await {
+            // Parts that nobody puts together would be paid for.
+            let _ = to.abort().await;
+            return Err(error);
+        }
         to.shutdown().await
     }
 
+    /// A URL by which anybody gets a file, and nothing else, for so long.
+    pub async fn lend(&self, name: &str, time: Duration) -> object_store::Result<Url> {
+        let path = self.path(name);
+        self.signer.signed_url(Method::GET, &path, time).await
+    }
+
     /// The content of a file.
-    pub(super) async fn get(
+    pub async fn get(
         &self,
         name: &str,
     ) -> object_store::Result<BoxStream<'static, object_store::Result<Bytes>>> {
@@ -116,16 +132,12 @@ impl Bucket {
     }
 
     /// Removes a file.
-    pub(super) async fn remove(&self, name: &str) -> object_store::Result<()> {
+    pub async fn remove(&self, name: &str) -> object_store::Result<()> {
         self.store.delete(&self.path(name)).await
     }
 
     /// Removes files that were put there before a time.
-    pub(super) async fn collect(
-        &self,
-        folder: &str,
-        before: SystemTime,
-    ) -> object_store::Result<u64> {
+    pub async fn collect(&self, folder: &str, before: SystemTime) -> object_store::Result<u64> {
         let folder = self.path(folder);
         let mut all = self.store.list(Some(&folder));
         let mut count = 0;
