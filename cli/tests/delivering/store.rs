@@ -1,5 +1,6 @@
 //! An object store that speaks S3's protocol.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,16 @@ pub(crate) const BUCKET: &str = "builds";
 
 /// A store with an empty bucket.
 pub(crate) struct Store {
-    _process: Running,
+    process: Running,
     address: String,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // What uv has started does not end with it.
+        let group = format!("-{}", self.process.0.id());
+        let _ = Command::new("kill").args(["-9", "--", &group]).status();
+    }
 }
 
 impl Store {
@@ -33,10 +42,11 @@ impl Store {
             ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .expect("uvx, which is beside uv");
         let store = Self {
-            _process: Running(process),
+            process: Running(process),
             address,
         };
         let deadline = Instant::now() + Duration::from_mins(1);
@@ -51,6 +61,7 @@ impl Store {
         let mut command = Command::new("curl");
         command
             .args(["--silent", "--fail", "--max-time", "10"])
+            .args(["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "test:test"])
             .args(arguments);
         let url = format!("http://{}/{path}", self.address);
         let output = command.arg(url).output().expect("curl");

@@ -25,7 +25,6 @@ fn a_large_context_waits_in_an_object_store() {
     for (name, value) in store.variables() {
         place.set(name, &value);
     }
-    random(&place, 2 << 20);
     let rootless = cluster.rootless_options().map(Vec::from);
     let executors = [
         Some(Vec::from(cluster.options())),
@@ -38,6 +37,7 @@ fn a_large_context_waits_in_an_object_store() {
         let (code, _, said) = ended(begun(&place, &with(&["small"], options)));
         assert_eq!(code, Some(0), "{said}");
         assert!(!said.contains("bring the context"), "{said}");
+        random(&place, 2 << 20);
         // The second time, the store has it.
         for ending in ["MB (0.", "MB (cached)"] {
             let (code, name, said) = ended(begun(&place, &with(&["large", "--force"], options)));
@@ -58,7 +58,7 @@ fn a_large_context_waits_in_an_object_store() {
     random(&place, 2 << 20);
     let waiting = "node_selector={\"context\":\"lost\"}";
     let child = begun(&place, &with(&["large", "--option", waiting], options));
-    let (child, rest) = until_it_says(child, "unschedulable");
+    let (child, rest) = until_it_says(child, "waits for a node");
     for key in keys(&store) {
         let object = format!("{BUCKET}/{key}");
         assert!(store.ask(&["--request", "DELETE"], &object).0);
