@@ -32,6 +32,8 @@ umask 022
 work={WORK}
 lent={lent}
 mkdir -p "$work/context" "$work/tmp"
+# A volume for a group hands that on to whatever is made in it, and so it would come into the image.
+chmod g-s "$work/context"
 mkdir -m 700 "$work/run"
 export HOME="$work" TMPDIR="$work/tmp" USER=build XDG_DATA_HOME="$work" XDG_RUNTIME_DIR="$work/run"
 tar -xzf "$1" -C "$work/context" || {{ echo "{CUT_SHORT}"; exit 90; }}

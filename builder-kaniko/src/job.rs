@@ -297,10 +297,6 @@ impl Order<'_> {
         if !streamed {
             mounts.push(read("context", places.context));
         }
-        let resources = self.options.resources.as_ref().map_or_else(
-            || json!({ "requests": { "cpu": "500m", "memory": "512Mi" } }),
-            |resources| json!(resources),
-        );
         let mut env = self.variables();
         let rights = match executor {
             Executor::Kaniko => json!({
@@ -334,7 +330,7 @@ impl Order<'_> {
             "env": env,
             "stdin": streamed,
             "stdinOnce": streamed,
-            "resources": resources,
+            "resources": self.resources("500m", "512Mi"),
             "securityContext": rights,
             "volumeMounts": mounts,
         });
@@ -344,6 +340,16 @@ impl Order<'_> {
             container["command"] = json!(program.command);
         }
         container
+    }
+
+    /// What a container may use: containers before the executor's count only as far as they want more, and a quota may
+    /// want to hear of each.
+    fn resources(&self, cpu: &str, memory: &str) -> Value {
+        let said = self.options.resources.as_ref();
+        said.map_or_else(
+            || json!({ "requests": { "cpu": cpu, "memory": memory } }),
+            |said| json!(said),
+        )
     }
 
     /// The proxies by which a container goes.
@@ -379,7 +385,7 @@ impl Order<'_> {
             "command": program.command,
             "args": ["kaniko", "fetch", url, digest, to],
             "env": env,
-            "resources": { "requests": { "cpu": "100m", "memory": "64Mi" } },
+            "resources": self.resources("100m", "64Mi"),
             "securityContext": unprivileged(),
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": [
@@ -399,7 +405,7 @@ impl Order<'_> {
             "imagePullPolicy": "IfNotPresent",
             "command": program.command,
             "args": ["kaniko", "bring", HOME, at],
-            "resources": { "requests": { "cpu": "100m", "memory": "64Mi" } },
+            "resources": self.resources("100m", "64Mi"),
             "securityContext": unprivileged(),
             "volumeMounts": [{ "name": "program", "mountPath": at }],
         }))

@@ -182,6 +182,10 @@ fn every_declaration_of_the_corpus_is_the_same_image_whoever_builds_it(engine: &
                 let options = Cluster::own_options();
                 all.push(in_cluster(&mut place, engine, cluster, &options));
                 names.push(("kaniko", vec!["executor=native"]));
+                if let Some(options) = cluster.rootless_options() {
+                    all.push(in_cluster(&mut place, engine, cluster, &options));
+                    names.push(("kaniko", vec!["executor=buildkit"]));
+                }
             }
         }
         if let Some(service) = service.as_ref().filter(|_| OFTEN.contains(&case.name)) {
