@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use imagespec_bucket::Bucket;
 use imagespec_core::builder::{
     Availability, Builder, BuilderConfig, BuiltImage, Capability, CapabilitySet,
 };
@@ -40,6 +41,8 @@ pub struct Kaniko {
     pub(crate) host: Host,
     pub(crate) options: Options,
     pub(crate) store: ImageStore,
+    /// Where contexts wait that no `ConfigMap` holds.
+    pub(crate) contexts: Option<Bucket>,
     /// The cluster, once it was looked for: whoever asks for credentials need not be asked twice.
     cluster: OnceCell<Cluster>,
 }
@@ -50,9 +53,13 @@ fn create(config: BuilderConfig<'_>) -> Result<Arc<dyn Builder>, BuildError> {
 
 impl Kaniko {
     pub(crate) fn new(config: BuilderConfig<'_>) -> Result<Self, BuildError> {
+        let options = Options::read(config.options)?;
+        let contexts = options.context_store.as_deref();
+        let open = |url| Bucket::open(url, "builder_options", config.host);
         Ok(Self {
             host: config.host.clone(),
-            options: Options::read(config.options)?,
+            contexts: contexts.map(open).transpose()?,
+            options,
             store: ImageStore::open(&config.host.cache_dir),
             cluster: OnceCell::new(),
         })

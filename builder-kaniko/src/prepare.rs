@@ -122,8 +122,8 @@ impl Kaniko {
         let secrets: Vec<_> = lent.keys().cloned().collect();
         let trusted = self.trusted(&registries, &mut lent)?;
         let insecure = self.insecure(&registries)?;
-        let has_store = self.options.context_store.is_some() && !for_others;
-        let way = archive.way(has_store);
+        let bucket = self.contexts.as_ref().filter(|_| !for_others);
+        let way = archive.way(bucket.is_some());
         let platform_of_image = delivery::platform(plan);
         let command = Command {
             cx,
@@ -134,12 +134,12 @@ impl Kaniko {
             trusted: &trusted,
         };
         let arguments = told(&command, &secrets, &mut lent)?;
-        let fetcher = match way {
-            Way::Stored => Some(
-                self.store_context(&archive, &platform, cx, &mut lent)
-                    .await?,
-            ),
-            Way::Mounted | Way::Streamed => None,
+        let fetcher = match bucket.filter(|_| way == Way::Stored) {
+            Some(bucket) => {
+                let stored = self.store_context(bucket, &archive, &platform, cx, &mut lent);
+                Some(stored.await?)
+            }
+            None => None,
         };
         let executors = program.as_ref().map_or(&image, |program| &program.image);
         let name = job::name(plan, cx, executors);

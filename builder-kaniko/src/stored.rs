@@ -27,6 +27,7 @@ impl Kaniko {
     /// else. Interrupted, it leaves no half of one.
     pub(crate) async fn store_context(
         &self,
+        bucket: &Bucket,
         archive: &Archive,
         platform: &Platform,
         cx: &BuildContext<'_>,
@@ -43,15 +44,13 @@ impl Kaniko {
                     "leave it out to stream the context to nodes of `{platform}`"
                 )));
         }
-        let url = self.options.context_store.as_deref().unwrap_or_default();
-        let bucket = Bucket::open(url, "builder_options", &self.host)?;
         let (image, command) = self.program(cx, true).await?;
         let digest = tokio::task::block_in_place(|| archive.digest());
         let digest = digest.map_err(|error| unread(&error))?;
         let name = format!("{}.tar.gz", digest.hex());
         let brought = cx
             .cancel
-            .run_until_cancelled(bring(&bucket, &name, archive, cx));
+            .run_until_cancelled(bring(bucket, &name, archive, cx));
         brought.await.ok_or_else(BuildError::interrupted)??;
         let time = self.options.deadline + MARGIN;
         let at = bucket

@@ -75,5 +75,9 @@ fn a_large_context_waits_in_an_object_store() {
     assert_eq!(code, Some(3), "{said}");
     let unusable = "the object store of build contexts cannot be used";
     assert!(said.contains(unusable), "{said}");
+    let wrong = ["build", "large", "--option", "context_store=ftp://builds"];
+    let (code, said) = place.fails(&with(&wrong, options));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("expected a URL such as `s3://"), "{said}");
     until("nothing is left", || cluster.left("stored").is_empty());
 }
