@@ -55,7 +55,10 @@ impl Kaniko {
     pub(crate) fn new(config: BuilderConfig<'_>) -> Result<Self, BuildError> {
         let options = Options::read(config.options)?;
         let contexts = options.context_store.as_deref();
-        let open = |url| Bucket::open(url, "builder_options", config.host);
+        let open = |url| {
+            let opened = Bucket::open(url, "builder_options", config.host);
+            opened.map_err(|error| error.context("cannot use option `context_store`"))
+        };
         Ok(Self {
             host: config.host.clone(),
             contexts: contexts.map(open).transpose()?,
